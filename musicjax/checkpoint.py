@@ -1,0 +1,191 @@
+"""The work dir of a run: what training writes, and what generate and evaluate need.
+
+    config.json        the config, with the version of this format
+    vocabulary.json    the tokens the model knows
+    test_songs/        the held-out test songs, a corpus folder
+    checkpoints/       the last and the best (lowest validation loss) by Orbax
+    metrics.jsonl      one line an epoch; TensorBoard's events and loss.png show the same
+
+It holds no path, and can be moved to another machine.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from flax import nnx
+from ml_collections import ConfigDict
+from orbax.checkpoint import v1 as ocp
+
+from musicjax.errors import InputError
+from musicjax.models import vocab
+from musicjax.vocabulary import Vocabulary
+
+FORMAT = 1
+MODELS = {"vocab": vocab}
+
+
+class TrainState(NamedTuple):
+    """All that a training step changes.
+
+    Attributes:
+        step: int32 []: steps done.
+        params: the model's nnx.State.
+        optimizer: optax's state.
+        sums: the model's sums over this epoch so far, each float32 [].
+    """
+
+    step: jax.Array
+    params: nnx.State
+    optimizer: optax.OptState
+    sums: dict[str, jax.Array]
+
+
+class Trained(NamedTuple):
+    """A model out of a work dir.
+
+    Attributes:
+        model: with its trained parameters.
+        config: of the run.
+        vocabulary: whose ids it reads and predicts.
+        step: of the checkpoint.
+    """
+
+    model: Any
+    config: ConfigDict
+    vocabulary: Vocabulary
+    step: int
+
+
+def open_checkpoints(workdir: str | Path) -> ocp.training.Checkpointer:
+    """Orbax's checkpointer that keeps the last checkpoint and the best; close() it."""
+    policies = ocp.training.preservation_policies
+    return ocp.training.Checkpointer(
+        Path(workdir).absolute() / "checkpoints",
+        preservation_policy=policies.AnyPreservationPolicy(
+            [
+                policies.LatestN(1),
+                policies.BestN(
+                    n=1,
+                    get_metric_fn=lambda metrics: -metrics["validation_loss"],
+                    keep_checkpoints_without_metrics=False,
+                ),
+            ]
+        ),
+        cleanup_tmp_directories=True,
+    )
+
+
+def save(
+    checkpoints: ocp.training.Checkpointer,
+    state: TrainState,
+    batches,
+    validation_loss: float | None = None,
+) -> None:
+    """Saves state and the place in the data at the state's step, in the background.
+
+    Without a validation loss (in the middle of an epoch) it can be the last, but not the best.
+    """
+    checkpoints.save_checkpointables_async(
+        int(state.step),
+        {"params": nnx.to_pure_dict(state.params), "rest": _rest(state), "data": batches},
+        metrics=None if validation_loss is None else {"validation_loss": validation_loss},
+        overwrite=True,
+    )
+
+
+def restore(checkpoints: ocp.training.Checkpointer, state: TrainState, batches) -> TrainState:
+    """The last checkpoint's state; `batches` is moved to its place. `state` gives the shapes."""
+    loaded = checkpoints.load_checkpointables(
+        None,
+        {
+            "params": _on_device(nnx.to_pure_dict(state.params)),
+            "rest": _on_device(_rest(state)),
+            "data": batches,
+        },
+    )
+    nnx.replace_by_pure_dict(state.params, loaded["params"])
+    rest = loaded["rest"]
+    optimizer = jax.tree.unflatten(jax.tree.structure(state.optimizer), rest["optimizer"])
+    return TrainState(rest["step"], state.params, optimizer, rest["sums"])
+
+
+def _rest(state: TrainState) -> dict:
+    # Plain dicts and lists: readable by any Orbax, whatever becomes of optax's classes.
+    leaves = jax.tree.leaves(state.optimizer)
+    return {"step": state.step, "optimizer": leaves, "sums": state.sums}
+
+
+def save_config(workdir: Path, config: ConfigDict, fingerprint: str) -> None:
+    """Writes config.json."""
+    saved = {"format": FORMAT, "corpus": fingerprint, "config": config.to_dict()}
+    (workdir / "config.json").write_text(json.dumps(saved, indent=2) + "\n")
+
+
+def load_config(workdir: str | Path) -> tuple[ConfigDict, str]:
+    """The config of a work dir, and the fingerprint of the corpus it was trained on.
+
+    Raises:
+        InputError: no work dir, or one of another version.
+    """
+    path = Path(workdir) / "config.json"
+    try:
+        saved = json.loads(path.read_text())
+        version = saved["format"]
+    except FileNotFoundError:
+        raise InputError(
+            f"{workdir}: not a work dir (no config.json); train one by "
+            f"python -m musicjax.train --config=configs/vocab.py --workdir={workdir}"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged ({error!r}); train again in a new --workdir") from None
+    if version != FORMAT:
+        raise InputError(
+            f"{workdir}: a work dir of format {version}; this musicjax reads {FORMAT}: train again "
+            "or use the musicjax that made it"
+        )
+    return ConfigDict(saved["config"]), saved["corpus"]
+
+
+def load_trained(workdir: str | Path, which: str = "best") -> Trained:
+    """The model of a work dir.
+
+    Args:
+        workdir: of a run of musicjax.train.
+        which: "best" (lowest validation loss) or "last".
+    Raises:
+        InputError: no work dir, no checkpoint in it, or one of another version.
+    """
+    config, _ = load_config(workdir)
+    vocabulary = Vocabulary.load(Path(workdir) / "vocabulary.json")
+    folder = Path(workdir) / "checkpoints"
+    if not folder.is_dir():
+        raise InputError(f"{workdir}: no checkpoint yet; train for at least one epoch")
+    with open_checkpoints(workdir) as checkpoints:
+        found = list(checkpoints.checkpoints)
+        scored = [checkpoint for checkpoint in found if checkpoint.metrics]
+        if not found:
+            raise InputError(f"{workdir}: no checkpoint yet; train for at least one epoch")
+        chosen = found[-1]
+        if which == "best" and scored:
+            chosen = min(scored, key=lambda checkpoint: checkpoint.metrics["validation_loss"])
+        model = nnx.eval_shape(lambda: MODELS[config.model.name].build(config, vocabulary))
+        graph, params = nnx.split(model)
+        try:
+            loaded = checkpoints.load_checkpointables(
+                chosen.step, {"params": _on_device(nnx.to_pure_dict(params))}
+            )
+        except (ValueError, KeyError) as error:
+            raise InputError(
+                f"{workdir}: checkpoint {chosen.step} does not fit config.json ({error})"
+            ) from None
+    nnx.replace_by_pure_dict(params, loaded["params"])
+    return Trained(nnx.merge(graph, params), config, vocabulary, chosen.step)
+
+
+def _on_device(tree):
+    """The shapes of a tree, to be restored on this machine's first device."""
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), tree)

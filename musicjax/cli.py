@@ -1,0 +1,103 @@
+"""What all command lines share: parsing, one-line errors with status 2, and a quick --help."""
+
+import difflib
+import errno
+import sys
+from collections.abc import Callable
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from musicjax.errors import InputError
+
+_CONFIG = "config"
+
+
+def define_config() -> None:
+    """Defines --config=FILE.py[:variant], with --config.x.y=value for each of its fields."""
+    config_flags.DEFINE_config_file(
+        _CONFIG,
+        None,
+        "Config file, such as configs/vocab.py, or configs/vocab.py:quick for a variant. Set any of "
+        "its fields by --config.x.y=value.",
+        lock_config=True,
+    )
+    flags.mark_flag_as_required(_CONFIG)
+
+
+def run(main: Callable, define_flags: Callable[[], None]) -> None:
+    """Runs a command: parses the flags, then main(flags).
+
+    An InputError, a wrong flag and a full disk each end it with one line and status 2; --debug
+    shows the traceback.
+    """
+    flags.DEFINE_bool("debug", False, "Show tracebacks.")
+    define_flags()
+    logging.set_verbosity(logging.WARNING)  # Orbax tells of each file at level info
+    for flag in flags.FLAGS.flags_by_module_dict()[__name__]:
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # --help shows these too
+    try:
+        app.run(lambda _: main(flags.FLAGS), flags_parser=_parse)
+    except (InputError, OSError) as error:
+        # The flag may be unparsed here, so look at the command line itself.
+        if "--debug" in sys.argv:
+            raise
+        if isinstance(error, InputError):
+            message = str(error)
+        elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+            message = f"no space left on the device for {error.filename or 'output'}; free some"
+        elif error.errno in (errno.EACCES, errno.EROFS):
+            message = f"{error.filename}: not writable; give another folder"
+        else:
+            raise
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        rest = flags.FLAGS(argv)
+        if _CONFIG in flags.FLAGS and not flags.FLAGS["help"].value:
+            _ = flags.FLAGS.config  # loads the file
+    except (flags.Error, FileNotFoundError) as error:
+        message = str(error).removeprefix("flags ")
+        if isinstance(error, FileNotFoundError):
+            message = f"no config file {error.filename}; expected such as configs/vocab.py"
+        raise InputError(f"{message}. See --help") from error
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(_unknown_field(argv) or str(error)) from error
+    if len(rest) > 1:
+        raise InputError(f"unexpected argument {rest[1]!r}; flags look like --name=value")
+    return rest
+
+
+def _unknown_field(argv: list[str]) -> str | None:
+    """A line about the first --config.x.y that the config does not have."""
+    prefix = f"--{_CONFIG}."
+    alone = flags.FlagValues()  # the config file without what the command line changes in it
+    config_flags.DEFINE_config_file(_CONFIG, flag_values=alone)
+    alone([argv[0], *(word for word in argv if word.startswith(f"--{_CONFIG}="))])
+    fields = [field.removeprefix(prefix) for field in _fields(alone[_CONFIG].value, prefix)]
+    for word in argv:
+        name = word.partition("=")[0].removeprefix(prefix)
+        if word.startswith(prefix) and name not in fields:
+            ends = {field.rpartition(".")[2]: field for field in fields}
+            close = difflib.get_close_matches(name, fields, 1) or [
+                ends[end] for end in difflib.get_close_matches(name.rpartition(".")[2], ends, 1)
+            ]
+            hint = f"did you mean {close[0]}?" if close else f"fields are {', '.join(fields)}"
+            return f"unknown config field {name!r}; {hint}"
+    return None
+
+
+def _fields(config, prefix: str) -> list[str]:
+    return [
+        field
+        for name, value in (config or {}).items()
+        for field in (
+            _fields(value, f"{prefix}{name}.") if hasattr(value, "items") else [prefix + name]
+        )
+    ]

@@ -1,0 +1,42 @@
+"""Where songs come from. Each source lists its songs as `SongFile`s; reading them comes later."""
+
+import dataclasses
+from pathlib import Path
+
+from musicjax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class SongFile:
+    """One MIDI file of a source.
+
+    Attributes:
+        path: the file.
+        name: relative to the source, with forward slashes; unique in it.
+        metadata: what the source knows besides: artist, year, split ("train", "validation",
+            "test": overrides the split by content hash).
+    """
+
+    path: Path
+    name: str
+    metadata: dict = dataclasses.field(default_factory=dict)
+
+
+def find_songs(source: str) -> list[SongFile]:
+    """The songs of `chorales`, or of a folder of MIDI files at any depth, sorted by name.
+
+    Raises:
+        InputError: no such folder, or no MIDI file in it.
+    """
+    from musicjax.corpora import chorales, folder
+
+    if source == "chorales":
+        return chorales.find_songs()
+    path = Path(source).expanduser()
+    if not path.is_dir():
+        found = "a file" if path.exists() else "not there"
+        raise InputError(
+            f"data.source is {source!r}, which is {found}; expected 'chorales', a folder of MIDI "
+            "files, or a corpus folder"
+        )
+    return folder.find_songs(path)

@@ -1,0 +1,121 @@
+"""The corpus folder: encoded songs on disk.
+
+    manifest.json     format version, encoding and its settings, counts, fingerprint of the source
+    songs.jsonl       one line a song: name, md5, track rule, key, transposition, split, offset, length
+    data.npy          all songs end to end, memory-mapped; int32 token ids [tokens]
+    vocabulary.json   the tokens
+    skipped.jsonl     one line a file left out: name, reason, detail
+
+A corpus folder is written under a temporary name and renamed when whole. A reader refuses another
+version, and sizes that do not fit.
+"""
+
+import dataclasses
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from musicjax.errors import InputError
+from musicjax.vocabulary import Vocabulary
+
+FORMAT = 1
+SPLITS = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Corpus:
+    """Encoded songs.
+
+    Attributes:
+        manifest: see the module's docstring.
+        songs: a dict for each song, in the order of `data`; `offset` and `length` locate it there.
+        data: int32 [tokens]: ids of `vocabulary`.
+        vocabulary: of the tokens.
+        skipped: a dict for each file left out.
+    """
+
+    manifest: dict
+    songs: list[dict]
+    data: np.ndarray
+    vocabulary: Vocabulary
+    skipped: list[dict]
+
+    def split(self, split: str) -> list[dict]:
+        """The songs of "train", "validation" or "test"."""
+        return [song for song in self.songs if song["split"] == split]
+
+    def encoded(self, song: dict) -> np.ndarray:
+        """int32 [length]: one song's token ids."""
+        return self.data[song["offset"] : song["offset"] + song["length"]]
+
+    def only(self, split: str) -> "Corpus":
+        """A corpus of one split's songs, its data copied into memory; nothing skipped."""
+        songs, pieces, offset = [], [np.zeros(0, self.data.dtype)], 0
+        for song in self.split(split):
+            pieces.append(np.asarray(self.encoded(song)))
+            songs.append(song | {"offset": offset})
+            offset += song["length"]
+        return dataclasses.replace(self, songs=songs, data=np.concatenate(pieces), skipped=[])
+
+    def save(self, path: str | Path) -> None:
+        """Writes the folder whole or not at all.
+
+        Raises:
+            InputError: `path` exists.
+        """
+        path = Path(path)
+        if path.exists():
+            raise InputError(f"{path} already exists; give another --output or delete it")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            manifest = self.manifest | {"format": FORMAT, "length": len(self.data)}
+            (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+            _write_lines(temporary / "songs.jsonl", self.songs)
+            _write_lines(temporary / "skipped.jsonl", self.skipped)
+            np.save(temporary / "data.npy", self.data)
+            self.vocabulary.save(temporary / "vocabulary.json")
+            temporary.chmod(0o755)  # mkdtemp gives the folder to its maker alone
+            temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Corpus":
+        """Opens a corpus folder; `data` stays on disk.
+
+        Raises:
+            InputError: not a corpus folder, of another version, or damaged.
+        """
+        path = Path(path)
+        try:
+            manifest = json.loads((path / "manifest.json").read_text())
+            version = manifest["format"]
+            if version == FORMAT:
+                songs = _read_lines(path / "songs.jsonl")
+                skipped = _read_lines(path / "skipped.jsonl")
+                data = np.load(path / "data.npy", mmap_mode="r")
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{path}: not a corpus folder ({error}); encode it again") from None
+        if version != FORMAT:
+            raise InputError(
+                f"{path}: a corpus of format {version}; this musicjax reads {FORMAT}: encode it again"
+            )
+        ends = [song["offset"] + song["length"] for song in songs]
+        if not len(data) == manifest["length"] == max(ends, default=0):
+            raise InputError(
+                f"{path}: damaged: data.npy holds {len(data)} tokens, manifest.json says "
+                f"{manifest['length']} and songs.jsonl {max(ends, default=0)}; encode it again"
+            )
+        return cls(manifest, songs, data, Vocabulary.load(path / "vocabulary.json"), skipped)
+
+
+def _write_lines(path: Path, rows: list[dict]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def _read_lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]

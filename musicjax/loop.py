@@ -1,0 +1,313 @@
+"""The training loop: compiled steps, validation after each epoch, checkpoints, curves.
+
+Knows no model and no encoding beyond what every module of musicjax.models exposes.
+"""
+
+import contextlib
+import functools
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from ml_collections import ConfigDict
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from musicjax import checkpoint
+from musicjax.checkpoint import MODELS, TrainState
+from musicjax.corpus import Corpus
+from musicjax.dataset import Windows, batches_per_epoch, ordered_batches, training_batches
+from musicjax.errors import InputError
+
+
+def make_optimizer(train, total_steps: int) -> optax.GradientTransformation:
+    """The optimizer of `config.train`: RMSprop as in Keras, or Adam."""
+    rate = train.learning_rate
+    if train.schedule == "cosine":
+        rate = optax.cosine_decay_schedule(rate, total_steps)
+    optimizer = {
+        "rmsprop": functools.partial(optax.rmsprop, decay=0.9, eps=1e-7, eps_in_sqrt=False),
+        "adam": optax.adam,
+    }[train.optimizer](rate)
+    if train.clip_norm:
+        optimizer = optax.chain(optax.clip_by_global_norm(train.clip_norm), optimizer)
+    return optimizer
+
+
+def make_train_steps(loss_fn: Callable, optimizer, seed: int) -> Callable:
+    """Compiles several training steps as one call, which takes over the state's buffers.
+
+    Args:
+        loss_fn: (params, batch, dropout_key) -> loss, sums.
+        optimizer: of optax.
+        seed: of dropout; each step's draws depend on it and on the step's number alone.
+    Returns:
+        (state, batches, count) -> state, losses: `batches` are stacked along a leading axis K, the
+        first `count` of them are used, losses is [K].
+    """
+
+    def step(state: TrainState, batch) -> tuple[TrainState, jax.Array]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        (loss, sums), gradient = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batch, key)
+        update, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, update)
+        sums = jax.tree.map(jnp.add, state.sums, sums)
+        return TrainState(state.step + 1, params, optimizer_state, sums), loss
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def train_steps(state: TrainState, batches, count: jax.Array):
+        def body(i, carry):
+            state, losses = carry
+            state, loss = step(state, jax.tree.map(lambda array: array[i], batches))
+            return state, losses.at[i].set(loss)
+
+        capacity = len(jax.tree.leaves(batches)[0])
+        return jax.lax.fori_loop(0, count, body, (state, jnp.zeros(capacity)))
+
+    return train_steps
+
+
+def make_evaluate(loss_fn: Callable, metrics: Callable) -> Callable:
+    """(params, batches) -> metrics over all of the batches, nothing dropped out."""
+    sums_of = jax.jit(lambda params, batch: loss_fn(params, batch, None)[1])
+
+    def evaluate(params, batches) -> dict[str, float]:
+        total: dict[str, float] = {}
+        for batch in batches:
+            for name, value in sums_of(params, batch).items():
+                total[name] = total.get(name, 0.0) + float(value)
+        return metrics(total)
+
+    return evaluate
+
+
+def train(config: ConfigDict, corpus: Corpus, workdir: Path) -> dict[str, float]:
+    """Trains to the config's last epoch, from the last checkpoint if the work dir has one.
+
+    Args:
+        config: checked by musicjax.train.
+        corpus: encoded songs.
+        workdir: holds config.json already.
+    Returns:
+        the last epoch's line of metrics.jsonl.
+    Raises:
+        InputError: a split without windows; or the loss is no longer a number.
+        KeyboardInterrupt: stopped by SIGINT or SIGTERM; a checkpoint was saved.
+    """
+    # --- input ------------------------------------------------------------------------------
+    options = config.train
+    windows = Windows(corpus, "train", options.window, options.pad)
+    held_out = Windows(corpus, "validation", options.window, options.pad)
+    steps_per_epoch = batches_per_epoch(windows, options.batch_size, options.stride)
+    total_steps = steps_per_epoch * options.epochs
+    batches = training_batches(
+        windows,
+        batch_size=options.batch_size,
+        seed=config.seed,
+        epochs=options.epochs,
+        stride=options.stride,
+    )
+    for name, split in (("training", windows), ("validation", held_out)):
+        short = f", {split.short_songs} songs too short for one" if split.short_songs else ""
+        print(f"{name}: {len(split)} windows{short}")
+
+    # --- model and optimizer ----------------------------------------------------------------
+    module = MODELS[config.model.name]
+    class_weights = jnp.asarray(corpus.vocabulary.class_weights(options.class_weights))
+    graph, params = nnx.split(module.build(config, corpus.vocabulary))
+
+    def loss_fn(params, batch, dropout_key):
+        return module.loss(nnx.merge(graph, params), batch, class_weights, dropout_key)
+
+    optimizer = make_optimizer(options, total_steps)
+    one_batch = next(ordered_batches(held_out, options.batch_size))
+    sums = jax.eval_shape(loss_fn, params, one_batch, None)[1]
+    state = TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        optimizer=optimizer.init(params),
+        sums=jax.tree.map(jnp.zeros_like, sums),
+    )
+    # The state owns the parameters now: its buffers are donated to the first call.
+    del params
+    train_steps = make_train_steps(loss_fn, optimizer, config.seed)
+    evaluate = make_evaluate(loss_fn, module.metrics)
+    size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    print(f"model: {size:,} parameters; {steps_per_epoch} steps an epoch, {options.epochs} epochs")
+
+    # --- checkpoints ------------------------------------------------------------------------
+    with contextlib.ExitStack() as stack:
+        stack.callback(batches.close)
+        checkpoints = stack.enter_context(checkpoint.open_checkpoints(workdir))
+        if checkpoints.latest is not None:
+            state = checkpoint.restore(checkpoints, state, batches)
+            print(f"going on from step {int(state.step)}")
+        writer = stack.enter_context(SummaryWriter(str(workdir), flush_secs=10))
+        lines = _read_metrics(workdir, before=int(state.step))
+        stopped = stack.enter_context(_stop_signal())
+
+        # --- loop ---------------------------------------------------------------------------
+        step = int(state.step)
+        saved_at = time.monotonic()
+        while step < total_steps:
+            epoch, done = divmod(step, steps_per_epoch)
+            started, first_step = time.monotonic(), step
+            progress = tqdm(
+                total=steps_per_epoch,
+                initial=done,
+                desc=f"epoch {epoch + 1}/{options.epochs}",
+                unit="step",
+                leave=False,
+            )
+            for group in _groups(batches, options.steps_per_call, steps_per_epoch - done):
+                count = len(group)
+                stacked = _stack(group, options.steps_per_call)
+                state, losses = train_steps(state, stacked, count)
+                _check_finite(np.asarray(losses[:count]), step, workdir)
+                step += count
+                progress.update(count)
+                progress.set_postfix(loss=f"{float(losses[count - 1]):.3f}", refresh=False)
+                if stopped.is_set():
+                    checkpoint.save(checkpoints, state, batches)
+                    progress.close()
+                    print(f"stopped at step {step}; the same command goes on from there")
+                    raise KeyboardInterrupt
+                if time.monotonic() - saved_at > 60 * options.checkpoint_minutes:
+                    checkpoint.save(checkpoints, state, batches)
+                    saved_at = time.monotonic()
+            progress.close()
+            seconds = time.monotonic() - started
+
+            # --- end of an epoch ------------------------------------------------------------
+            trained = module.metrics(jax.tree.map(float, state.sums))
+            validated = evaluate(state.params, ordered_batches(held_out, options.batch_size))
+            state = state._replace(sums=jax.tree.map(jnp.zeros_like, state.sums))
+            examples = (step - first_step) * options.batch_size
+            line = {
+                "epoch": epoch + 1,
+                "step": step,
+                "seconds": round(seconds, 2),
+                "tokens_per_second": round(examples * options.window / seconds, 1),
+                **{f"train_{name}": value for name, value in trained.items()},
+                **{f"validation_{name}": value for name, value in validated.items()},
+            }
+            lines.append(line)
+            _write_metrics(workdir, lines)
+            for name, value in line.items():
+                writer.add_scalar(name.replace("_", "/", 1), value, step)
+            checkpoint.save(checkpoints, state, batches, validated["loss"])
+            saved_at = time.monotonic()
+            print(_describe(line, options.epochs), flush=True)
+            if not np.isfinite(validated["loss"]):
+                raise InputError(_not_finite("validation loss", validated["loss"], step, workdir))
+    plot_losses(lines, workdir / "loss.png")
+    return lines[-1]
+
+
+def _groups(batches: Iterator[dict], size: int, left: int) -> Iterator[list[dict]]:
+    """Lists of `size` batches until `left` are taken; the last may be shorter."""
+    while left:
+        group = [next(batches) for _ in range(min(size, left))]
+        left -= len(group)
+        yield group
+
+
+def _stack(group: list[dict], capacity: int) -> dict[str, np.ndarray]:
+    """Stacks batches, the last one repeated up to `capacity`: one shape, so one compilation."""
+    filled = group + group[-1:] * (capacity - len(group))
+    return {name: np.stack([batch[name] for batch in filled]) for name in group[0]}
+
+
+def _check_finite(losses: np.ndarray, first_step: int, workdir: Path) -> None:
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if len(bad):
+        step = first_step + int(bad[0]) + 1
+        raise InputError(_not_finite("training loss", losses[bad[0]], step, workdir))
+
+
+def _not_finite(what: str, value: float, step: int, workdir: Path) -> str:
+    return (
+        f"the {what} became {value} at step {step}; expected a number: lower train.learning_rate "
+        f"or set train.clip_norm=1, with a new --workdir (the last good checkpoint is in {workdir})"
+    )
+
+
+@contextlib.contextmanager
+def _stop_signal() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; the second SIGINT interrupts at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event  # signals can only be caught in the main thread
+        return
+
+    def stop(number, frame):
+        if event.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        event.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _read_metrics(workdir: Path, before: int) -> list[dict]:
+    """The lines of metrics.jsonl up to a step; what a lost checkpoint had reached is dropped."""
+    path = workdir / "metrics.jsonl"
+    if not path.exists():
+        return []
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [line for line in lines if line["step"] <= before]
+
+
+def _write_metrics(workdir: Path, lines: list[dict]) -> None:
+    temporary = workdir / "metrics.jsonl.tmp"
+    temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    temporary.replace(workdir / "metrics.jsonl")
+
+
+def _describe(line: dict, epochs: int) -> str:
+    return (
+        f"epoch {line['epoch']:3d}/{epochs}: "
+        f"train loss {line['train_loss']:.3f}, perplexity {line['train_perplexity']:.1f}, "
+        f"accuracy {line['train_accuracy']:.3f}; "
+        f"validation loss {line['validation_loss']:.3f}, "
+        f"perplexity {line['validation_perplexity']:.1f}, "
+        f"accuracy {line['validation_accuracy']:.3f}; "
+        f"{line['tokens_per_second']:,.0f} tokens/s"
+    )
+
+
+def plot_losses(lines: list[dict], path: Path) -> None:
+    """Draws training and validation loss over epochs, the best epoch marked."""
+    from matplotlib.figure import Figure  # no pyplot: no global state, no display
+
+    epochs = [line["epoch"] for line in lines]
+    validation = [line["validation_loss"] for line in lines]
+    best = min(lines, key=lambda line: line["validation_loss"])
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot(xlabel="epoch", ylabel="loss (nats a token, weighted by class)")
+    axes.plot(epochs, [line["train_loss"] for line in lines], label="training")
+    axes.plot(epochs, validation, label="validation")
+    axes.plot(best["epoch"], best["validation_loss"], "o", color="C1")
+    axes.annotate(
+        f"best: {best['validation_loss']:.3f} at epoch {best['epoch']}",
+        (best["epoch"], best["validation_loss"]),
+        xytext=(0, 10),
+        textcoords="offset points",
+        ha="center",
+    )
+    axes.margins(y=0.15)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,223 @@
+"""Reads MIDI files with symusic, writes them with pretty_midi.
+
+Reading is forgiving where the music is plain (wrong key signatures, data bytes over 127, RIFF and
+MacBinary wrappers) and refuses with a reason where it is not: `MidiError.reason` is one of
+
+    missing     no such file, or not readable
+    not_midi    no MThd header: an HTML page, a gzip or MP3 file, text, nothing at all
+    corrupt     a MIDI header, but the parser cannot read what follows
+    type_2      several independent songs in one file; overlaying them would make noise
+    bad_ticks   no musical time: SMPTE or zero division, or ticks that overflow
+    too_long    longer than `MAX_QUARTERS`: a broken delta time, not music
+    no_notes    read, but no note in it
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import symusic
+
+from musicjax.errors import InputError
+from musicjax.song import KeySignature, Meter, Song, Tempo, Track
+
+if TYPE_CHECKING:
+    import pretty_midi
+
+MAX_QUARTERS = 100_000  # 14 hours at 120 qpm
+_HEADER_WITHIN = 1024  # bytes in front of MThd that a wrapper may take
+_NOT_MIDI = (
+    (b"\x1f\x8b", "a gzip file"),
+    (b"<", "an HTML or XML page"),
+    (b"ID3", "an MP3 file"),
+    (b"\xff\xfb", "an MP3 file"),
+    (b"PK", "a zip file"),
+    (b"\x30\x26\xb2\x75", "a WMA file"),
+)
+
+
+class MidiError(InputError):
+    """A file that cannot be read as one song. `reason` is listed in the module's docstring."""
+
+    def __init__(self, path: str | Path, reason: str, detail: str):
+        super().__init__(f"{path}: {reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self):
+        return _midi_error, (str(self), self.reason, self.detail)
+
+
+def _midi_error(message: str, reason: str, detail: str) -> MidiError:
+    error = MidiError("", reason, detail)
+    error.args = (message,)
+    return error
+
+
+def read_song(path: str | Path) -> Song:
+    """Reads one MIDI file, as `song_from_bytes`, with "missing" among the reasons."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise MidiError(path, "missing", str(error.strerror)) from None
+    return song_from_bytes(data, path)
+
+
+def song_from_bytes(data: bytes, path: str | Path) -> Song:
+    """The song of a MIDI file's content; `path` is for messages and `Song.source`.
+
+    Notes of no length are given one tick. Meters and tempos that cannot be (0/4, 4/2^255, 0
+    microseconds a quarter) are left out.
+
+    Returns:
+        a Song with at least one note; tracks without notes are dropped.
+    Raises:
+        MidiError: see the module's docstring for the reasons.
+    """
+    start = data.find(b"MThd", 0, _HEADER_WITHIN)
+    if start < 0 or len(data) < start + 14:
+        kind = next((kind for magic, kind in _NOT_MIDI if data.lstrip().startswith(magic)), None)
+        raise MidiError(path, "not_midi", kind or f"{len(data)} bytes without a MIDI header")
+    if int.from_bytes(data[start + 8 : start + 10], "big") == 2:
+        raise MidiError(path, "type_2", "holds independent songs; save each as a file of type 1")
+    division = int.from_bytes(data[start + 12 : start + 14], "big")
+    if not 0 < division < 0x8000:
+        raise MidiError(path, "bad_ticks", f"division {division:#06x} is not ticks per quarter")
+    try:
+        score = symusic.Score.from_midi(data[start:], sanitize_data=True)
+    except (RuntimeError, ValueError) as error:
+        raise MidiError(path, "corrupt", str(error).splitlines()[0][:200]) from None
+    return _song_from_score(score, path)
+
+
+def _song_from_score(score: "symusic.core.ScoreTick", path: str | Path) -> Song:
+    ticks_per_quarter = score.tpq
+    tracks = []
+    for track in score.tracks:
+        notes = track.notes.numpy()
+        if not len(notes["time"]):
+            continue
+        onset = notes["time"].astype(np.int64)
+        end = onset + notes["duration"]
+        if onset.min() < 0 or end.min() < 0 or end.max() >= 2**31:
+            raise MidiError(path, "bad_ticks", "delta times overflow 31 bits")
+        if end.max() > MAX_QUARTERS * ticks_per_quarter:
+            quarters = int(end.max()) // ticks_per_quarter
+            raise MidiError(path, "too_long", f"{quarters} quarters, at most {MAX_QUARTERS}")
+        tracks.append(
+            Track(
+                name=track.name,
+                program=int(track.program),
+                is_drum=bool(track.is_drum),
+                onset_ticks=onset,
+                duration_ticks=np.maximum(notes["duration"], 1),
+                pitch=np.clip(notes["pitch"], 0, 127),
+                velocity=np.clip(notes["velocity"], 1, 127),
+            )
+        )
+    if not tracks:
+        raise MidiError(path, "no_notes", "a MIDI file without a note")
+    return Song(
+        tracks=tuple(tracks),
+        ticks_per_quarter=ticks_per_quarter,
+        meters=tuple(
+            Meter(m.time, m.numerator, m.denominator)
+            for m in score.time_signatures
+            if m.time >= 0 and 0 < m.numerator < 100 and m.denominator in (1, 2, 4, 8, 16, 32, 64)
+        ),
+        tempos=tuple(
+            Tempo(t.time, 6e7 / t.mspq) for t in score.tempos if t.time >= 0 and t.mspq > 0
+        ),
+        keys=tuple(
+            KeySignature(k.time, k.key, bool(k.tonality))
+            for k in score.key_signatures
+            if k.time >= 0 and -7 <= k.key <= 7 and k.tonality in (0, 1)
+        ),
+        source=str(path),
+    )
+
+
+def write_song(song: Song, path: str | Path) -> None:
+    """Writes a MIDI file of type 1 with the song's tracks, tempos, meters and keys."""
+    song_to_pretty_midi(song).write(str(path))
+
+
+def song_to_pretty_midi(song: Song) -> "pretty_midi.PrettyMIDI":
+    """A pretty_midi.PrettyMIDI of the same notes, with times in seconds by the song's tempos."""
+    import pretty_midi  # 0.3 s to import: only those who write pay for it
+
+    tempos = song.tempos or (Tempo(0, 120.0),)
+    pm = pretty_midi.PrettyMIDI(resolution=song.ticks_per_quarter, initial_tempo=tempos[0].qpm)
+    # pretty_midi has no public way to set a tempo map; this is how its own reader does it.
+    pm._tick_scales = [
+        (tempo.tick if i else 0, 60.0 / (tempo.qpm * song.ticks_per_quarter))
+        for i, tempo in enumerate(tempos)
+    ]
+    # Its seconds for each tick go to the last tick given; one more would cost 8 bytes.
+    last_tick = max([song.end_ticks, *(e.tick for e in (*tempos, *song.meters, *song.keys))])
+    pm._update_tick_to_time(last_tick + 1)
+    seconds = pm.tick_to_time
+    for meter in song.meters:
+        pm.time_signature_changes.append(
+            pretty_midi.TimeSignature(meter.numerator, meter.denominator, seconds(meter.tick))
+        )
+    for key in song.keys:
+        tonic = (7 * key.fifths + (9 if key.minor else 0)) % 12
+        pm.key_signature_changes.append(
+            pretty_midi.KeySignature(tonic + 12 * key.minor, seconds(key.tick))
+        )
+    for track in song.tracks:
+        instrument = pretty_midi.Instrument(track.program, track.is_drum, track.name)
+        for onset, duration, pitch, velocity in zip(
+            track.onset_ticks.tolist(),
+            track.duration_ticks.tolist(),
+            track.pitch.tolist(),
+            track.velocity.tolist(),
+            strict=True,
+        ):
+            instrument.notes.append(
+                pretty_midi.Note(velocity, pitch, seconds(onset), seconds(onset + duration))
+            )
+        pm.instruments.append(instrument)
+    return pm
+
+
+def song_from_pretty_midi(pm: "pretty_midi.PrettyMIDI", source: str = "") -> Song:
+    """The Song of a pretty_midi.PrettyMIDI. Seconds become the nearest tick of its resolution."""
+    ticks = pm.time_to_tick
+    times, qpms = pm.get_tempo_changes()
+    tracks = []
+    for instrument in pm.instruments:
+        onset = np.array([ticks(note.start) for note in instrument.notes], np.int64)
+        end = np.array([ticks(note.end) for note in instrument.notes], np.int64)
+        tracks.append(
+            Track(
+                name=instrument.name,
+                program=instrument.program,
+                is_drum=instrument.is_drum,
+                onset_ticks=onset,
+                duration_ticks=np.maximum(end - onset, 1),
+                pitch=np.array([note.pitch for note in instrument.notes], np.int64),
+                velocity=np.clip([note.velocity for note in instrument.notes], 1, 127),
+            )
+        )
+    return Song(
+        tracks=tuple(tracks),
+        ticks_per_quarter=pm.resolution,
+        meters=tuple(
+            Meter(ticks(m.time), m.numerator, m.denominator) for m in pm.time_signature_changes
+        ),
+        tempos=tuple(
+            Tempo(ticks(time), float(qpm)) for time, qpm in zip(times, qpms, strict=True)
+        ),
+        keys=tuple(_key_signature(ticks(k.time), k.key_number) for k in pm.key_signature_changes),
+        source=source,
+    )
+
+
+def _key_signature(tick: int, key_number: int) -> KeySignature:
+    """From pretty_midi's numbering: 0..11 C..B major, 12..23 C..B minor."""
+    minor = key_number >= 12
+    relative_major = (key_number + (3 if minor else 0)) % 12
+    return KeySignature(tick, (7 * relative_major + 5) % 12 - 5, minor)
+

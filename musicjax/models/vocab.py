@@ -1,0 +1,194 @@
+"""The vocabulary model: predicts a song's next token from a window of tokens.
+
+    tokens -> embedding -> BiLSTM -> dropout -> attention -> LSTM -> dropout -> dense -> logits
+
+Axes: B batch, T token of the window, F feature, H hidden, V vocabulary.
+Source: paper section 2.2, figure 4 and table 2, after Anushree et al. [1].
+Differs: (1) tokens are embedded (the paper does not say; [1] feeds the scalar id / V, as does
+`input="scalar"`); (2) attention scores are not squashed by a sigmoid, which in [1] keeps any two
+weights within a factor e of each other (`attention_scores="sigmoid"` brings it back).
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from musicjax.models.lstm import LSTM
+from musicjax.vocabulary import Vocabulary
+
+
+class Attention(nnx.Module):
+    """Additive self-attention: each step becomes a mean of all steps, weighted by their scores.
+
+        score[t, s] = v . tanh(x_t w_t + x_s w_s + b) + c
+
+    Source: Bahdanau et al. 2015, as self-attention in [1].
+    """
+
+    def __init__(self, features: int, units: int, scores: str, *, rngs: nnx.Rngs):
+        glorot = jax.nn.initializers.glorot_uniform()
+        self.w_t = nnx.Param(glorot(rngs.params(), (features, units)))
+        self.w_s = nnx.Param(glorot(rngs.params(), (features, units)))
+        self.b = nnx.Param(jnp.zeros(units))
+        self.v = nnx.Param(glorot(rngs.params(), (units, 1))[:, 0])
+        self.c = nnx.Param(jnp.zeros(()))
+        self.squash = {"linear": lambda score: score, "sigmoid": jax.nn.sigmoid}[scores]
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x: [B, T, F]. Returns [B, T, F]."""
+        query, key = x @ self.w_t[...], x @ self.w_s[...] + self.b[...]
+        score = jnp.tanh(query[:, :, None] + key[:, None]) @ self.v[...] + self.c[...]
+        return jnp.einsum("bts,bsf->btf", jax.nn.softmax(self.squash(score)), x)
+
+
+class Model(nnx.Module):
+    """The network; all its sizes come from `config.model`, explained in configs/vocab.py."""
+
+    def __init__(self, config, vocabulary_size: int, window: int, *, rngs: nnx.Rngs):
+        """Draws the parameters.
+
+        Args:
+            config: `config.model`.
+            vocabulary_size: V.
+            window: T; the parameters depend on it only when `flatten` is set.
+            rngs: with a `params` stream.
+        """
+        self.scalar = config.input == "scalar"
+        self.vocabulary_size = vocabulary_size
+        features = 1 if self.scalar else config.embedding_size
+        if not self.scalar:
+            uniform = jax.random.uniform(rngs.params(), (vocabulary_size, features), minval=-1.0)
+            self.embedding = nnx.Param(0.05 * uniform)  # Keras's initialiser
+        encoder = []
+        for _ in range(config.encoder_layers):
+            lstm = LSTM(
+                features, config.encoder_size, bidirectional=config.bidirectional, rngs=rngs
+            )
+            encoder.append(lstm)
+            features = config.encoder_size * (2 if config.bidirectional else 1)
+        self.encoder = nnx.List(encoder)
+        self.attention = (
+            Attention(features, config.attention_size, config.attention_scores, rngs=rngs)
+            if config.attention
+            else None
+        )
+        decoder = []
+        for _ in range(config.decoder_layers):
+            decoder.append(LSTM(features, config.decoder_size, bidirectional=False, rngs=rngs))
+            features = config.decoder_size
+        self.decoder = nnx.List(decoder)
+        self.flatten = config.flatten
+        if config.flatten:
+            features *= window
+        linear = functools.partial(
+            nnx.Linear, kernel_init=jax.nn.initializers.glorot_uniform(), rngs=rngs
+        )
+        self.dense = linear(features, config.dense_size) if config.dense_size else None
+        self.logits = linear(config.dense_size or features, vocabulary_size)
+        self.dropout = config.dropout
+
+    def __call__(self, tokens: jax.Array, dropout_key: jax.Array | None = None) -> jax.Array:
+        """The next token's logits.
+
+        Args:
+            tokens: int [B, T].
+            dropout_key: for training; without it nothing is dropped.
+        Returns:
+            float32 [B, V].
+        """
+
+        def drop(x, layer: int):
+            if dropout_key is None or not self.dropout:
+                return x
+            keep = 1 - self.dropout
+            kept = jax.random.bernoulli(jax.random.fold_in(dropout_key, layer), keep, x.shape)
+            return jnp.where(kept, x / keep, 0)
+
+        if self.scalar:
+            x = tokens[..., None] / self.vocabulary_size
+        else:
+            x = self.embedding[tokens]
+        for layer, lstm in enumerate(self.encoder):
+            x = drop(lstm(x), layer)
+        if self.attention is not None:
+            x = self.attention(x)
+        for layer, lstm in enumerate(self.decoder):
+            x = drop(lstm(x), len(self.encoder) + layer)
+        x = x.reshape(len(x), -1) if self.flatten else x[:, -1]
+        if self.dense is not None:
+            x = jax.nn.relu(self.dense(x))
+        return self.logits(x)
+
+
+def build(config, vocabulary: Vocabulary) -> Model:
+    """The model of a config, its parameters drawn from `config.seed`."""
+    rngs = nnx.Rngs(params=jax.random.key(config.seed))
+    return Model(config.model, vocabulary.size, config.train.window, rngs=rngs)
+
+
+def loss(
+    model: Model,
+    batch: dict[str, jax.Array],
+    class_weights: jax.Array,
+    dropout_key: jax.Array | None = None,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Categorical cross entropy, each class with its weight, and the sums that metrics are made of.
+
+    Args:
+        model: gives logits [B, V].
+        batch: tokens int [B, T + 1], the last column the target; target 0, a token that training
+            never saw, is masked and counted. present [B], 0 for rows that are no example.
+        class_weights: [V].
+        dropout_key: for training.
+    Returns:
+        the mean over the examples that count, and sums over them, each float32 []: "tokens" that
+        count, "unseen" that do not, "nats", "correct", "weight", "weighted_nats" and
+        "weighted_correct".
+    """
+    tokens, present = batch["tokens"], batch["present"]
+    target = tokens[:, -1]
+    logits = without_unknown(model(tokens[:, :-1], dropout_key))
+    counts = present * (target > 0)
+    log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), target[:, None], axis=1)[:, 0]
+    nats = jnp.where(counts > 0, -log_p, 0.0)
+    weight = counts * class_weights[target]
+    correct = counts * (logits.argmax(-1) == target)
+    sums = {
+        "tokens": counts,
+        "unseen": present - counts,
+        "nats": nats,
+        "correct": correct,
+        "weight": weight,
+        "weighted_nats": weight * nats,
+        "weighted_correct": weight * correct,
+    }
+    sums = {name: value.sum() for name, value in sums.items()}
+    # As in Keras: the weights scale each example's loss, and the mean is over their number.
+    return sums["weighted_nats"] / jnp.maximum(sums["tokens"], 1), sums
+
+
+def without_unknown(logits: jax.Array) -> jax.Array:
+    """Logits [B, V] with no probability for id 0, which is never an answer."""
+    return logits.at[:, 0].set(-1e9)
+
+
+def metrics(sums: dict[str, float]) -> dict[str, float]:
+    """What people read, from sums over any number of batches.
+
+    "loss" and "weighted_accuracy" weigh each token by its class weight; "nats" a token, "perplexity"
+    and "accuracy" weigh all tokens alike.
+    """
+    tokens, weight = max(sums["tokens"], 1.0), max(sums["weight"], 1e-9)
+    nats = sums["nats"] / tokens
+    return {
+        "loss": sums["weighted_nats"] / weight,
+        "nats": nats,
+        "perplexity": math.exp(min(nats, 700.0)),
+        "accuracy": sums["correct"] / tokens,
+        "weighted_accuracy": sums["weighted_correct"] / weight,
+        "tokens": int(sums["tokens"]),
+        "unseen": int(sums["unseen"]),
+    }

@@ -1,0 +1,128 @@
+"""Continues sequences of tokens, one token after another, in one compiled loop.
+
+A model reads its last W tokens and gives the next one's logits. A bidirectional window must be read
+anew for each token, so a token costs one forward pass of the whole window.
+
+Axes: B piece, W window, L length, V vocabulary.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from musicjax.models.vocab import without_unknown
+
+_NEVER = -1e9
+
+
+class Sampling(NamedTuple):
+    """How the next token is drawn. All are scalars that may change without compiling anew.
+
+    Attributes:
+        temperature: logits are divided by it; 0 takes the most likely token (the paper).
+        top_k: draw among this many most likely tokens; 0: all. 3 is the best of three that the
+            paper considered.
+        top_p: draw among the fewest tokens that have this probability together; 1: all.
+        max_rests: rests in a row; after these a note must come.
+        max_repeats: the same token in a row.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    max_rests: int = 2
+    max_repeats: int = 4
+
+
+class _Loop(NamedTuple):
+    step: jax.Array  # []
+    window: jax.Array  # [B, W]
+    tokens: jax.Array  # [B, L]
+    elapsed: jax.Array  # [B] units
+    rests: jax.Array  # [B] rests in a row so far
+    repeats: jax.Array  # [B] times that the last token was heard in a row
+
+
+def filter_logits(logits: jax.Array, sampling: Sampling) -> jax.Array:
+    """Applies temperature, then top-k, then top-p. logits: [B, V]."""
+    vocabulary = logits.shape[-1]
+    logits = logits / jnp.maximum(sampling.temperature, 1e-6)
+    ranked = jnp.sort(logits, axis=-1)[:, ::-1]
+    k = jnp.where(sampling.top_k > 0, jnp.minimum(sampling.top_k, vocabulary), vocabulary)
+    least = jnp.take_along_axis(ranked, jnp.broadcast_to(k - 1, (len(logits), 1)), axis=1)
+    logits = jnp.where(logits < least, _NEVER, logits)
+    ranked = jnp.where(jnp.arange(vocabulary) < k, ranked, _NEVER)
+    probability = jax.nn.softmax(ranked)
+    before = jnp.cumsum(probability, axis=-1) - probability  # of the tokens ranked higher
+    kept = jnp.sum(before < sampling.top_p, axis=-1, keepdims=True)
+    least = jnp.take_along_axis(ranked, jnp.maximum(kept - 1, 0), axis=1)
+    return jnp.where(logits < least, _NEVER, logits)
+
+
+@functools.partial(jax.jit, static_argnames=("graph", "length"))
+def continue_windows(
+    graph: nnx.GraphDef,
+    params: nnx.State,
+    windows: jax.Array,
+    keys: jax.Array,
+    *,
+    length: int,
+    enough_tokens: jax.Array,
+    enough_units: jax.Array,
+    durations: jax.Array,
+    is_rest: jax.Array,
+    bias: jax.Array,
+    sampling: Sampling,
+) -> tuple[jax.Array, jax.Array]:
+    """Continues each window until every piece is long enough.
+
+    Args:
+        graph, params: of a model: tokens [B, W] -> logits [B, V].
+        windows: int32 [B, W].
+        keys: PRNG keys [B]; a piece depends on its own key and window alone.
+        length: L, the most tokens a piece may have; a new L compiles anew.
+        enough_tokens: int [], tokens of a piece that is long enough.
+        enough_units: int [], duration of a piece that is long enough.
+        durations: int32 [V], each token's.
+        is_rest: bool [V].
+        bias: float [V], added to the logits.
+        sampling: how tokens are drawn.
+    Returns:
+        tokens int32 [B, L], and how many of them were made, int [].
+    """
+    model = nnx.merge(graph, params)
+    batch, _ = windows.shape
+    vocabulary = durations.shape[0]
+
+    def unfinished(loop: _Loop):
+        short = (loop.step < enough_tokens) & (loop.elapsed < enough_units)
+        return (loop.step < length) & short.any()
+
+    def body(loop: _Loop) -> _Loop:
+        logits = without_unknown(model(loop.window)) + bias
+        last = loop.window[:, -1]
+        no_rest = (loop.rests >= sampling.max_rests)[:, None] & is_rest
+        no_repeat = (loop.repeats >= sampling.max_repeats)[:, None] & (
+            jnp.arange(vocabulary) == last[:, None]
+        )
+        logits = filter_logits(jnp.where(no_rest | no_repeat, _NEVER, logits), sampling)
+        step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, loop.step)
+        drawn = jax.vmap(jax.random.categorical)(step_keys, logits)
+        token = jnp.where(sampling.temperature > 0, drawn, logits.argmax(-1)).astype(jnp.int32)
+        return _Loop(
+            loop.step + 1,
+            jnp.concatenate([loop.window[:, 1:], token[:, None]], axis=1),
+            loop.tokens.at[:, loop.step].set(token),
+            loop.elapsed + durations[token],
+            jnp.where(is_rest[token], loop.rests + 1, 0),
+            jnp.where(token == last, loop.repeats + 1, 1),
+        )
+
+    zeros = jnp.zeros(batch, jnp.int32)
+    made = jnp.zeros((batch, length), jnp.int32)
+    start = _Loop(jnp.zeros((), jnp.int32), windows, made, zeros, zeros, zeros + 1)
+    end = jax.lax.while_loop(unfinished, body, start)
+    return end.tokens, end.step

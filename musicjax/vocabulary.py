@@ -1,0 +1,300 @@
+"""Songs as sequences of tokens (note | chord | rest, duration), and the vocabulary of tokens.
+
+Time is counted in twelfths of a quarter note, so that quarters and thirds of a beat are whole
+numbers. Onsets and note ends are moved to the nearest multiple of a quarter or a third of a beat,
+as music21 does. Notes that start together make one chord, as long as its longest note. Each token
+moves time on by its duration: an element lasts until it ends or the next onset comes, whichever is
+first, and what is left until the next onset is a rest.
+
+A token's text is its pitches and its duration in quarter notes: "C4:1", "C4.E4.G4:1/2", "rest:2".
+
+Source: paper section 2.2 and its references [1], [2].
+Differs: (1) chords keep their octaves, where [1] kept pitch classes; (2) overlapping elements are
+clipped at the next onset, where [1] and [2] let them push later notes back; (3) a duration may be a
+difference between a quarter and a third of a beat, such as 1/12, which keeps every onset exact;
+(4) ends are quantised, not lengths; (5) a gap of one or two twelfths, which is no rest but the seam
+of the two grids, goes to the element before it; (6) durations are written as they were predicted,
+where [2] gave every note a quarter's length.
+"""
+
+import dataclasses
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from musicjax.errors import InputError
+from musicjax.song import Song, Tempo, Track
+
+UNITS_PER_QUARTER = 12
+_GRID = np.array([0, 3, 4, 6, 8, 9, 12])  # quarters and thirds of a beat, in twelfths
+_SHORTEST = 3  # a quarter of a beat: what a note lasts at least, and a rest
+_NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+_PITCH = re.compile(r"([A-G]#?)(-?\d+)")
+
+
+class Token(NamedTuple):
+    """One element of music.
+
+    Attributes:
+        pitches: MIDI numbers, ascending, each once; none for a rest.
+        duration: in twelfths of a quarter note, > 0.
+    """
+
+    pitches: tuple[int, ...]
+    duration: int
+
+    def __str__(self) -> str:
+        name = ".".join(f"{_NAMES[p % 12]}{p // 12 - 1}" for p in self.pitches) or "rest"
+        return f"{name}:{Fraction(self.duration, UNITS_PER_QUARTER)}"
+
+
+def parse_token(text: str) -> Token:
+    """The Token of its text form.
+
+    Raises:
+        ValueError: text is not of the form "C4.E4:1/2" or "rest:2".
+    """
+    name, _, length = text.rpartition(":")
+    try:
+        units = Fraction(length) * UNITS_PER_QUARTER
+        matches = [] if name == "rest" else [_PITCH.fullmatch(part) for part in name.split(".")]
+        pitches = tuple(_NAMES.index(m[1]) + 12 * (int(m[2]) + 1) for m in matches)  # type: ignore
+        well_formed = units.denominator == 1 and units > 0 and all(0 <= p < 128 for p in pitches)
+    except (ValueError, TypeError, ZeroDivisionError):
+        well_formed = False
+    if not well_formed:
+        raise ValueError(f"{text!r} is not a token; expected such as C4:1, C4.E4:1/2 or rest:2")
+    return Token(pitches, int(units))
+
+
+class EncodedSong(NamedTuple):
+    """A song's tokens, and what the encoding lost.
+
+    Attributes:
+        tokens: in order.
+        note_units: total length of all notes, in twelfths of a quarter.
+        clipped_units: how much of that fell to the next onset.
+        rests_cut: rests shortened to the longest allowed.
+    """
+
+    tokens: list[Token]
+    note_units: int
+    clipped_units: int
+    rests_cut: int
+
+
+def quantise(ticks: np.ndarray, ticks_per_quarter: int) -> np.ndarray:
+    """Ticks to the nearest quarter or third of a beat.
+
+    Args:
+        ticks: int, any shape.
+        ticks_per_quarter: > 0.
+    Returns:
+        int64, same shape: twelfths of a quarter note. Halfway goes to the earlier.
+    """
+    beats, rest = np.divmod(np.asarray(ticks, np.int64), ticks_per_quarter)
+    distance = np.abs(rest[..., None] * UNITS_PER_QUARTER - _GRID * ticks_per_quarter)
+    return beats * UNITS_PER_QUARTER + _GRID[distance.argmin(-1)]
+
+
+def song_to_tokens(
+    song: Song, *, longest_rest: int | None = None, longest_note: int | None = None
+) -> EncodedSong:
+    """Encodes all of a song's tracks, merged, as one sequence of tokens.
+
+    Args:
+        song: any song; choose its part first. A rest before its first note is kept.
+        longest_rest: longer rests are cut to this many quarter notes; None keeps them.
+        longest_note: longer elements are followed by a rest; in quarter notes, None keeps them.
+    Returns:
+        EncodedSong; no tokens for a song without notes.
+    """
+    notes = song.notes()
+    if not len(notes):
+        return EncodedSong([], 0, 0, 0)
+    onset = quantise(notes[:, 0], song.ticks_per_quarter)
+    end = quantise(notes[:, 0].astype(np.int64) + notes[:, 1], song.ticks_per_quarter)
+    end = np.where(end <= onset, onset + _SHORTEST, end)
+    starts, first = np.unique(onset, return_index=True)
+    chord_end = np.maximum.reduceat(end, first)
+    if longest_note is not None:
+        chord_end = np.minimum(chord_end, starts + longest_note * UNITS_PER_QUARTER)
+    next_start = np.append(starts[1:], chord_end[-1])
+    chord_end = np.where(next_start - chord_end < _SHORTEST, next_start, chord_end)
+    sounds = np.minimum(chord_end, next_start) - starts
+    note_units = int((end - onset).sum())
+    kept = np.minimum(end - onset, np.repeat(sounds, np.diff(np.append(first, len(onset)))))
+
+    limit = None if longest_rest is None else longest_rest * UNITS_PER_QUARTER
+    tokens: list[Token] = []
+    rests_cut = 0
+
+    def rest(units: int) -> None:
+        nonlocal rests_cut
+        if limit is not None and units > limit:
+            rests_cut, units = rests_cut + 1, limit
+        if units > 0:
+            tokens.append(Token((), units))
+
+    rest(int(starts[0]))
+    chords = np.split(notes[:, 2], first[1:])
+    for pitches, duration, gap in zip(
+        chords, sounds.tolist(), (next_start - starts - sounds).tolist(), strict=True
+    ):
+        tokens.append(Token(tuple(sorted(set(pitches.tolist()))), duration))
+        rest(gap)
+    return EncodedSong(tokens, note_units, note_units - int(kept.sum()), rests_cut)
+
+
+def tokens_to_track(
+    tokens: Iterable[Token],
+    *,
+    start: int = 0,
+    velocity: int = 80,
+    program: int = 0,
+    is_drum: bool = False,
+    name: str = "",
+) -> Track:
+    """The notes of a sequence of tokens, at UNITS_PER_QUARTER ticks to a quarter note.
+
+    Args:
+        tokens: in order.
+        start: onset of the first token, in ticks.
+        velocity, program, is_drum, name: of the track.
+    """
+    rows = []
+    for pitches, duration in tokens:
+        rows += [(start, duration, pitch) for pitch in pitches]
+        start += duration
+    onset, length, pitch = np.array(rows, np.int64).reshape(-1, 3).T
+    return Track(name, program, is_drum, onset, length, pitch, np.full(len(rows), velocity))
+
+
+def tokens_to_song(tokens: Iterable[Token], *, qpm: float = 120.0, **track) -> Song:
+    """The song of a sequence of tokens.
+
+    Args:
+        tokens: in order.
+        qpm: tempo in quarter notes a minute.
+        **track: as in tokens_to_track.
+    """
+    return Song((tokens_to_track(tokens, **track),), UNITS_PER_QUARTER, tempos=(Tempo(0, qpm),))
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """All token types of a corpus, those of its training songs first.
+
+    Ids below `size` are the model's classes: id 0 stands for every token that training never saw,
+    ids 1 .. size - 1 are the training songs' tokens, the most frequent first. Ids from `size` on are
+    the types that only validation and test songs have: they keep those songs readable, and the
+    dataset hands them to a model as id 0.
+
+    Attributes:
+        tokens: [types]; tokens[0] is UNKNOWN.
+        counts: [size]: occurrences in the training songs; counts[0] is 0.
+    """
+
+    tokens: tuple[Token, ...]
+    counts: tuple[int, ...]
+
+    UNKNOWN = Token((), 0)
+
+    def __post_init__(self):
+        object.__setattr__(self, "_ids", {token: i for i, token in enumerate(self.tokens)})
+
+    @classmethod
+    def build(
+        cls, training: Iterable[Token] | Mapping[Token, int], other: Iterable[Token] = ()
+    ) -> "Vocabulary":
+        """From the training songs' tokens, or their counts; `other` are all further songs' tokens."""
+        counts = Counter(training)
+        known = sorted(counts, key=lambda token: (-counts[token], token))
+        unseen = sorted(set(other) - counts.keys())
+        return cls((cls.UNKNOWN, *known, *unseen), (0, *(counts[token] for token in known)))
+
+    @property
+    def size(self) -> int:
+        """Classes that a model predicts: the training songs' types, and the unknown."""
+        return len(self.counts)
+
+    def encode(self, tokens: Iterable[Token]) -> np.ndarray:
+        """int32 [tokens]: their ids; 0 for a token that is not here."""
+        ids: dict[Token, int] = self._ids  # type: ignore[attr-defined]
+        return np.array([ids.get(token, 0) for token in tokens], np.int32)
+
+    def decode(self, ids: Iterable[int]) -> list[Token]:
+        """The tokens of ids; the unknown is left out."""
+        return [self.tokens[i] for i in ids if i]
+
+    @property
+    def durations(self) -> np.ndarray:
+        """int32 [size]: duration of each class in twelfths of a quarter note."""
+        return np.array([token.duration for token in self.tokens[: self.size]], np.int32)
+
+    @property
+    def is_rest(self) -> np.ndarray:
+        """bool [size]: classes that are rests."""
+        return np.array([not token.pitches for token in self.tokens[: self.size]])
+
+    def nearest(self, token: Token) -> Token:
+        """The trained token most like this one.
+
+        A rest for a rest; else the largest share of common pitches, then of common pitch classes,
+        then the nearest highest pitch; durations decide ties.
+        """
+
+        def overlap(a: set, b: set) -> float:
+            return len(a & b) / len(a | b)
+
+        def distance(other: Token):
+            length = abs(np.log(other.duration / token.duration))
+            if not token.pitches:
+                return length
+            ours, theirs = set(token.pitches), set(other.pitches)
+            return (
+                -overlap(ours, theirs),
+                -overlap({p % 12 for p in ours}, {p % 12 for p in theirs}),
+                abs(max(ours) - max(theirs)),
+                length,
+            )
+
+        alike = [t for t in self.tokens[1 : self.size] if bool(t.pitches) == bool(token.pitches)]
+        return min(alike or self.tokens[1 : self.size], key=distance)
+
+    def class_weights(self, power: float) -> np.ndarray:
+        """float32 [size]: weights for the loss, falling with frequency.
+
+        weight = count ** -power, scaled so that the mean weight of a training token is 1; the
+        unknown's is 0. power 1 is the paper's, inversely proportional to class frequency; 0 weighs
+        all classes alike.
+        """
+        counts = np.array(self.counts, np.float64)
+        weights = np.where(counts > 0, np.maximum(counts, 1) ** -power, 0.0)
+        return (weights * counts.sum() / (weights @ counts)).astype(np.float32)
+
+    def save(self, path: str | Path) -> None:
+        """Writes JSON: the tokens' texts and their counts."""
+        texts = [str(token) for token in self.tokens[1:]]
+        Path(path).write_text(json.dumps({"tokens": texts, "counts": self.counts[1:]}, indent=0))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Vocabulary":
+        """Reads what `save` wrote.
+
+        Raises:
+            InputError: no such file, or not a vocabulary.
+        """
+        try:
+            saved = json.loads(Path(path).read_text())
+            tokens = [parse_token(text) for text in saved["tokens"]]
+            counts: Sequence[int] = saved["counts"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: not a vocabulary ({error}); encode the songs again") from None
+        return cls((cls.UNKNOWN, *tokens), (0, *counts))
