@@ -13,9 +13,11 @@ is the paper's table 2. Variants, after a colon:
 
 from ml_collections import ConfigDict
 
+from musicjax.config import Config
 
-def get_config(variant: str = "") -> ConfigDict:
-    config = ConfigDict()
+
+def get_config(variant: str = "") -> Config:
+    config: Config = ConfigDict()
     config.seed = 0
 
     config.data = data = ConfigDict()

@@ -19,6 +19,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 from orbax.checkpoint import v1 as ocp
 
+from musicjax.config import Config
 from musicjax.errors import InputError
 from musicjax.models import vocab
 from musicjax.vocabulary import Vocabulary
@@ -54,7 +55,7 @@ class Trained(NamedTuple):
     """
 
     model: Any
-    config: ConfigDict
+    config: Config
     vocabulary: Vocabulary
     step: int
 
@@ -63,8 +64,8 @@ def open_checkpoints(workdir: str | Path) -> ocp.training.Checkpointer:
     """Orbax's checkpointer that keeps the last checkpoint and the best; close() it."""
     policies = ocp.training.preservation_policies
     return ocp.training.Checkpointer(
-        Path(workdir).absolute() / "checkpoints",
-        preservation_policy=policies.AnyPreservationPolicy(
+        str(Path(workdir).absolute() / "checkpoints"),
+        preservation_policy=policies.AnyPreservationPolicy(  # type: ignore[arg-type]
             [
                 policies.LatestN(1),
                 policies.BestN(
@@ -118,13 +119,13 @@ def _rest(state: TrainState) -> dict:
     return {"step": state.step, "optimizer": leaves, "sums": state.sums}
 
 
-def save_config(workdir: Path, config: ConfigDict, fingerprint: str) -> None:
+def save_config(workdir: Path, config: Config, fingerprint: str) -> None:
     """Writes config.json."""
     saved = {"format": FORMAT, "corpus": fingerprint, "config": config.to_dict()}
     (workdir / "config.json").write_text(json.dumps(saved, indent=2) + "\n")
 
 
-def load_config(workdir: str | Path) -> tuple[ConfigDict, str]:
+def load_config(workdir: str | Path) -> tuple[Config, str]:
     """The config of a work dir, and the fingerprint of the corpus it was trained on.
 
     Raises:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from musicjax.config import flat_fields
 from musicjax.errors import InputError
 
 _CONFIG = "config"
@@ -18,8 +19,8 @@ def define_config() -> None:
     config_flags.DEFINE_config_file(
         _CONFIG,
         None,
-        "Config file, such as configs/vocab.py, or configs/vocab.py:quick for a variant. Set any of "
-        "its fields by --config.x.y=value.",
+        "Config file, such as configs/vocab.py, or configs/vocab.py:quick for a variant. Set "
+        "any of its fields by --config.x.y=value.",
         lock_config=True,
     )
     flags.mark_flag_as_required(_CONFIG)
@@ -80,7 +81,7 @@ def _unknown_field(argv: list[str]) -> str | None:
     alone = flags.FlagValues()  # the config file without what the command line changes in it
     config_flags.DEFINE_config_file(_CONFIG, flag_values=alone)
     alone([argv[0], *(word for word in argv if word.startswith(f"--{_CONFIG}="))])
-    fields = [field.removeprefix(prefix) for field in _fields(alone[_CONFIG].value, prefix)]
+    fields = list(flat_fields(alone[_CONFIG].value))
     for word in argv:
         name = word.partition("=")[0].removeprefix(prefix)
         if word.startswith(prefix) and name not in fields:
@@ -91,13 +92,3 @@ def _unknown_field(argv: list[str]) -> str | None:
             hint = f"did you mean {close[0]}?" if close else f"fields are {', '.join(fields)}"
             return f"unknown config field {name!r}; {hint}"
     return None
-
-
-def _fields(config, prefix: str) -> list[str]:
-    return [
-        field
-        for name, value in (config or {}).items()
-        for field in (
-            _fields(value, f"{prefix}{name}.") if hasattr(value, "items") else [prefix + name]
-        )
-    ]

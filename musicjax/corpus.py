@@ -1,7 +1,7 @@
 """The corpus folder: encoded songs on disk.
 
     manifest.json     format version, encoding and its settings, counts, fingerprint of the source
-    songs.jsonl       one line a song: name, md5, track rule, key, transposition, split, offset, length
+    songs.jsonl       one line a song: name, md5, key, transposition, split, offset, length, ...
     data.npy          all songs end to end, memory-mapped; int32 token ids [tokens]
     vocabulary.json   the tokens
     skipped.jsonl     one line a file left out: name, reason, detail
@@ -93,17 +93,18 @@ class Corpus:
         path = Path(path)
         try:
             manifest = json.loads((path / "manifest.json").read_text())
-            version = manifest["format"]
-            if version == FORMAT:
-                songs = _read_lines(path / "songs.jsonl")
-                skipped = _read_lines(path / "skipped.jsonl")
-                data = np.load(path / "data.npy", mmap_mode="r")
-        except (OSError, ValueError, KeyError) as error:
+            if manifest["format"] != FORMAT:
+                raise InputError(
+                    f"{path}: a corpus of format {manifest['format']}; this musicjax reads "
+                    f"{FORMAT}: encode it again"
+                )
+            songs = _read_lines(path / "songs.jsonl")
+            skipped = _read_lines(path / "skipped.jsonl")
+            data = np.load(path / "data.npy", mmap_mode="r")
+        except InputError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
             raise InputError(f"{path}: not a corpus folder ({error}); encode it again") from None
-        if version != FORMAT:
-            raise InputError(
-                f"{path}: a corpus of format {version}; this musicjax reads {FORMAT}: encode it again"
-            )
         ends = [song["offset"] + song["length"] for song in songs]
         if not len(data) == manifest["length"] == max(ends, default=0):
             raise InputError(

@@ -211,7 +211,7 @@ def fingerprint(data, files: Iterable[SongFile]) -> str:
 
 
 def open_corpus(data, cache: str | Path | None = None) -> Corpus:
-    """The corpus of `config.data`: a corpus folder as it is, any other source encoded or from cache.
+    """The corpus of `config.data`: a corpus folder as it is, any other source encoded, or cached.
 
     Args:
         data: `config.data`.

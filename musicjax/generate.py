@@ -7,6 +7,7 @@ Each piece continues a prime: the given song's end, or else a window of a held-o
 file holds the prime and what was generated as two tracks.
 """
 
+import inspect
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,6 @@ from musicjax import cli, encode, midi
 from musicjax.corpus import Corpus
 from musicjax.errors import InputError
 from musicjax.piano_roll import plot_piano_roll
-
 from musicjax.song import Song, Tempo
 from musicjax.vocabulary import UNITS_PER_QUARTER, Token, Vocabulary, tokens_to_track
 
@@ -188,12 +188,16 @@ def prime_from_song(song: Song, vocabulary: Vocabulary, config, unknown_tokens: 
     if unknown and unknown_tokens == "error":
         some = ", ".join(map(str, unknown[:3]))
         raise InputError(
-            f"{song.source}: {len(unknown)} of the prime's last {len(tokens)} tokens are unknown to "
-            f"the model ({some}{', ...' if len(unknown) > 3 else ''}); pass --unknown_tokens=nearest "
-            "to replace them by the most similar ones, or =drop to leave them out"
+            f"{song.source}: {len(unknown)} of the prime's last {len(tokens)} tokens are unknown "
+            f"to the model ({some}{', ...' if len(unknown) > 3 else ''}); pass "
+            "--unknown_tokens=nearest to replace them by the most similar ones, or =drop to leave "
+            "them out"
         )
     if unknown_tokens == "nearest":
-        known = [token if vocabulary.encode([token])[0] else vocabulary.nearest(token) for token in tokens]
+        known = [
+            token if vocabulary.encode([token])[0] else vocabulary.nearest(token)
+            for token in tokens
+        ]
     else:
         known = [token for token in tokens if vocabulary.encode([token])[0]]
     if len(known) < (1 if config.train.pad else config.train.window):
@@ -316,11 +320,9 @@ def _define_flags() -> None:
 
 def _main(flags) -> None:
     output = flags.output or Path(flags.workdir) / "samples"
-    names = (
-        "num length seconds seed mode temperature top_k top_p max_rests max_repeats prime "
-        "unknown_tokens include_prime qpm checkpoint"
-    ).split()
-    pieces = generate(flags.workdir, **{name: flags[name].value for name in names})
+    options = inspect.signature(generate).parameters
+    chosen = {name: flags[name].value for name in options if name != "workdir"}
+    pieces = generate(flags.workdir, **chosen)
     paths = write_pieces(pieces, output, tokens=flags.tokens)
     for piece, path in zip(pieces, paths, strict=True):
         print(f"{path}: {describe(piece)}")

@@ -17,12 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from musicjax import checkpoint
 from musicjax.checkpoint import MODELS, TrainState
+from musicjax.config import Config
 from musicjax.corpus import Corpus
 from musicjax.dataset import Windows, batches_per_epoch, ordered_batches, training_batches
 from musicjax.errors import InputError
@@ -60,7 +60,9 @@ def make_train_steps(loss_fn: Callable, optimizer, seed: int) -> Callable:
         update, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, update)
         sums = jax.tree.map(jnp.add, state.sums, sums)
-        return TrainState(state.step + 1, params, optimizer_state, sums), loss
+        return state._replace(
+            step=state.step + 1, params=params, optimizer=optimizer_state, sums=sums
+        ), loss
 
     @functools.partial(jax.jit, donate_argnums=0)
     def train_steps(state: TrainState, batches, count: jax.Array):
@@ -89,7 +91,7 @@ def make_evaluate(loss_fn: Callable, metrics: Callable) -> Callable:
     return evaluate
 
 
-def train(config: ConfigDict, corpus: Corpus, workdir: Path) -> dict[str, float]:
+def train(config: Config, corpus: Corpus, workdir: Path) -> dict[str, float]:
     """Trains to the config's last epoch, from the last checkpoint if the work dir has one.
 
     Args:
@@ -230,7 +232,7 @@ def _check_finite(losses: np.ndarray, first_step: int, workdir: Path) -> None:
     bad = np.flatnonzero(~np.isfinite(losses))
     if len(bad):
         step = first_step + int(bad[0]) + 1
-        raise InputError(_not_finite("training loss", losses[bad[0]], step, workdir))
+        raise InputError(_not_finite("training loss", float(losses[bad[0]]), step, workdir))
 
 
 def _not_finite(what: str, value: float, step: int, workdir: Path) -> str:

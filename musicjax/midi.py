@@ -90,7 +90,7 @@ def song_from_bytes(data: bytes, path: str | Path) -> Song:
     return _song_from_score(score, path)
 
 
-def _song_from_score(score: "symusic.core.ScoreTick", path: str | Path) -> Song:
+def _song_from_score(score, path: str | Path) -> Song:
     ticks_per_quarter = score.tpq
     tracks = []
     for track in score.tracks:
@@ -184,7 +184,10 @@ def song_to_pretty_midi(song: Song) -> "pretty_midi.PrettyMIDI":
 
 def song_from_pretty_midi(pm: "pretty_midi.PrettyMIDI", source: str = "") -> Song:
     """The Song of a pretty_midi.PrettyMIDI. Seconds become the nearest tick of its resolution."""
-    ticks = pm.time_to_tick
+
+    def ticks(seconds: float) -> int:
+        return int(pm.time_to_tick(seconds))
+
     times, qpms = pm.get_tempo_changes()
     tracks = []
     for instrument in pm.instruments:
@@ -207,9 +210,7 @@ def song_from_pretty_midi(pm: "pretty_midi.PrettyMIDI", source: str = "") -> Son
         meters=tuple(
             Meter(ticks(m.time), m.numerator, m.denominator) for m in pm.time_signature_changes
         ),
-        tempos=tuple(
-            Tempo(ticks(time), float(qpm)) for time, qpm in zip(times, qpms, strict=True)
-        ),
+        tempos=tuple(Tempo(ticks(time), float(qpm)) for time, qpm in zip(times, qpms, strict=True)),
         keys=tuple(_key_signature(ticks(k.time), k.key_number) for k in pm.key_signature_changes),
         source=source,
     )
@@ -220,4 +221,3 @@ def _key_signature(tick: int, key_number: int) -> KeySignature:
     minor = key_number >= 12
     relative_major = (key_number + (3 if minor else 0)) % 12
     return KeySignature(tick, (7 * relative_major + 5) % 12 - 5, minor)
-

@@ -21,7 +21,7 @@ _PROGRAMS = {
 }
 _NAMES = {
     "drums": r"drum|percuss|schlagzeug|batter[iy]|bater[ií]a|batteria|鼓|ドラム",
-    "vocals": r"voc|vox|voice|sing|melod|gesang|stimme|chant|voix|voz|canto|lyric|人声|主唱|旋律|歌",
+    "vocals": r"voc|vox|voice|sing|melod|gesang|stimme|chant|voix|voz|canto|lyric|人声|主唱|旋律",
     "bass": r"bass|b[aá]jo|baixo|basso|贝斯|ベース",
     "guitar": r"guit|gtr|gitarre|chitarra|viol[aã]o|吉他|ギター",
     "piano": r"piano|klavier|pno|keyboard|钢琴|ピアノ",

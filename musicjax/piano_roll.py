@@ -42,7 +42,7 @@ def plot_piano_roll(
         corners = np.stack([start, bottom, start, top, end, top, end, bottom], axis=1)
         axes.add_collection(
             PolyCollection(
-                corners.reshape(-1, 4, 2).astype(float),
+                list(corners.reshape(-1, 4, 2).astype(float)),
                 facecolor=colour,
                 edgecolor="white",
                 linewidth=0.4,

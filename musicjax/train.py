@@ -9,9 +9,8 @@ musicjax.generate and musicjax.evaluate need. Stopped and started again, it goes
 
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
 from musicjax import cli
+from musicjax.config import Config, check_config, flat_fields
 from musicjax.encode import open_corpus
 from musicjax.errors import InputError
 
@@ -20,7 +19,7 @@ _MAY_CHANGE = {"train.epochs", "train.checkpoint_minutes", "train.steps_per_call
 
 
 def train_and_evaluate(
-    config: ConfigDict, workdir: str | Path, *, compilation_cache: str | None = "default"
+    config: Config, workdir: str | Path, *, compilation_cache: str | None = "default"
 ) -> dict[str, float]:
     """Encodes, trains, and validates after each epoch.
 
@@ -65,55 +64,10 @@ def set_compilation_cache(folder: str | None) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
-def check_config(config: ConfigDict) -> None:
-    """Checks the fields' values.
-
-    Raises:
-        InputError: names the first that cannot be, and what it may be.
-    """
-
-    def expect(name: str, holds: bool, expected: str) -> None:
-        if not holds:
-            value = config
-            for part in name.split("."):
-                value = value[part]
-            raise InputError(f"{name} is {value!r}; expected {expected}")
-
-    data, model, train = config.data, config.model, config.train
-    for name in ("validation_share", "test_share"):
-        expect(f"data.{name}", 0 <= data[name] < 1, "0 <= share < 1")
-    expect(
-        "data.validation_share",
-        data.validation_share + data.test_share < 1,
-        f"less than 1 with data.test_share ({data.test_share}), so that songs are left to train on",
-    )
-    for name in ("longest_rest", "longest_note"):
-        expect(f"data.{name}", data[name] >= 0, "quarters, or 0 to keep all")
-    for name in ("embedding_size", "encoder_size", "attention_size", "decoder_size"):
-        expect(f"model.{name}", model[name] > 0, "at least 1")
-    for name in ("encoder_layers", "decoder_layers", "dense_size"):
-        expect(f"model.{name}", model[name] >= 0, "0 or more")
-    expect("model.name", model.name == "vocab", "'vocab'")
-    expect("model.input", model.input in ("embedding", "scalar"), "'embedding' or 'scalar'")
-    expect(
-        "model.attention_scores",
-        model.attention_scores in ("linear", "sigmoid"),
-        "'linear' or 'sigmoid'",
-    )
-    expect("model.dropout", 0 <= model.dropout < 1, "0 <= dropout < 1")
-    for name in ("epochs", "batch_size", "window", "stride", "steps_per_call"):
-        expect(f"train.{name}", train[name] > 0, "at least 1")
-    expect("train.optimizer", train.optimizer in ("rmsprop", "adam"), "'rmsprop' or 'adam'")
-    expect("train.schedule", train.schedule in ("constant", "cosine"), "'constant' or 'cosine'")
-    expect("train.learning_rate", train.learning_rate > 0, "more than 0")
-    for name in ("clip_norm", "class_weights", "checkpoint_minutes"):
-        expect(f"train.{name}", train[name] >= 0, "0 or more")
-
-
 def _check_same_run(
-    workdir: Path, before: ConfigDict, corpus_before: str, config: ConfigDict, fingerprint: str
+    workdir: Path, before: Config, corpus_before: str, config: Config, fingerprint: str
 ) -> None:
-    was, now = _flat(before), _flat(config)
+    was, now = flat_fields(before), flat_fields(config)
     may_change = _MAY_CHANGE - ({"train.epochs"} if config.train.schedule != "constant" else set())
     for name in sorted((was.keys() | now.keys()) - may_change):
         if was.get(name) != now.get(name):
@@ -126,14 +80,6 @@ def _check_same_run(
             f"{workdir} holds a run on other songs: the files of {config.data.source!r} have "
             "changed since; give another --workdir"
         )
-
-
-def _flat(config: ConfigDict, prefix: str = "") -> dict:
-    flat = {}
-    for name, value in config.items():
-        inner = isinstance(value, ConfigDict)
-        flat |= _flat(value, f"{prefix}{name}.") if inner else {prefix + name: value}
-    return flat
 
 
 def _define_flags() -> None:

@@ -35,7 +35,11 @@ UNITS_PER_QUARTER = 12
 _GRID = np.array([0, 3, 4, 6, 8, 9, 12])  # quarters and thirds of a beat, in twelfths
 _SHORTEST = 3  # a quarter of a beat: what a note lasts at least, and a rest
 _NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
-_PITCH = re.compile(r"([A-G]#?)(-?\d+)")
+_PITCH = re.compile(r"([ACDFG]#?|[BE])(-?\d)")
+_TOKEN = re.compile(
+    rf"(?:rest|(?P<pitches>{_PITCH.pattern}(?:\.{_PITCH.pattern})*))"
+    r":(?P<numerator>\d+)(?:/(?P<denominator>[1-9]\d*))?"
+)
 
 
 class Token(NamedTuple):
@@ -60,17 +64,17 @@ def parse_token(text: str) -> Token:
     Raises:
         ValueError: text is not of the form "C4.E4:1/2" or "rest:2".
     """
-    name, _, length = text.rpartition(":")
-    try:
-        units = Fraction(length) * UNITS_PER_QUARTER
-        matches = [] if name == "rest" else [_PITCH.fullmatch(part) for part in name.split(".")]
-        pitches = tuple(_NAMES.index(m[1]) + 12 * (int(m[2]) + 1) for m in matches)  # type: ignore
-        well_formed = units.denominator == 1 and units > 0 and all(0 <= p < 128 for p in pitches)
-    except (ValueError, TypeError, ZeroDivisionError):
-        well_formed = False
-    if not well_formed:
-        raise ValueError(f"{text!r} is not a token; expected such as C4:1, C4.E4:1/2 or rest:2")
-    return Token(pitches, int(units))
+    match = _TOKEN.fullmatch(text)
+    if match:
+        quarters = Fraction(int(match["numerator"]), int(match["denominator"] or 1))
+        units = quarters * UNITS_PER_QUARTER
+        pitches = tuple(
+            _NAMES.index(name) + 12 * (int(octave) + 1)
+            for name, octave in _PITCH.findall(match["pitches"] or "")
+        )
+        if units.denominator == 1 and units > 0 and all(0 <= pitch < 128 for pitch in pitches):
+            return Token(pitches, int(units))
+    raise ValueError(f"{text!r} is not a token; expected such as C4:1, C4.E4:1/2 or rest:2")
 
 
 class EncodedSong(NamedTuple):
@@ -192,9 +196,9 @@ class Vocabulary:
     """All token types of a corpus, those of its training songs first.
 
     Ids below `size` are the model's classes: id 0 stands for every token that training never saw,
-    ids 1 .. size - 1 are the training songs' tokens, the most frequent first. Ids from `size` on are
-    the types that only validation and test songs have: they keep those songs readable, and the
-    dataset hands them to a model as id 0.
+    ids 1 .. size - 1 are the training songs' tokens, the most frequent first. Ids from `size` on
+    are the types that only validation and test songs have: they keep those songs readable, and
+    the dataset hands them to a model as id 0.
 
     Attributes:
         tokens: [types]; tokens[0] is UNKNOWN.
@@ -213,7 +217,7 @@ class Vocabulary:
     def build(
         cls, training: Iterable[Token] | Mapping[Token, int], other: Iterable[Token] = ()
     ) -> "Vocabulary":
-        """From the training songs' tokens, or their counts; `other` are all further songs' tokens."""
+        """From the training songs' tokens, or their counts; `other` are the other songs'."""
         counts = Counter(training)
         known = sorted(counts, key=lambda token: (-counts[token], token))
         unseen = sorted(set(other) - counts.keys())
@@ -296,5 +300,7 @@ class Vocabulary:
             tokens = [parse_token(text) for text in saved["tokens"]]
             counts: Sequence[int] = saved["counts"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: not a vocabulary ({error}); encode the songs again") from None
+            raise InputError(
+                f"{path}: not a vocabulary ({error}); encode the songs again"
+            ) from None
         return cls((cls.UNKNOWN, *tokens), (0, *counts))

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import platformdirs
 
 from musicjax import midi
@@ -50,7 +51,7 @@ def _render_all(target: Path) -> None:
     from music21.corpus import chorales
     from tqdm import tqdm
 
-    names = sorted(set(chorales.Iterator(returnType="filename")))
+    names = sorted(set(map(str, chorales.Iterator(returnType="filename"))))
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(os.cpu_count(), mp_context=spawn) as pool:
         made = pool.map(_render, names, [target] * len(names), chunksize=8)
@@ -79,8 +80,8 @@ def song_from_score(score) -> Song:
             for pitch in note.pitches
         ]
         if rows:
-            onset, duration, pitch = zip(*rows, strict=True)
-            velocity = [80] * len(rows)
+            onset, duration, pitch = np.array(rows).T
+            velocity = np.full(len(rows), 80)
             tracks.append(
                 Track(part.partName or "", _CHOIR_AAHS, False, onset, duration, pitch, velocity)
             )

@@ -178,8 +178,8 @@ def without_unknown(logits: jax.Array) -> jax.Array:
 def metrics(sums: dict[str, float]) -> dict[str, float]:
     """What people read, from sums over any number of batches.
 
-    "loss" and "weighted_accuracy" weigh each token by its class weight; "nats" a token, "perplexity"
-    and "accuracy" weigh all tokens alike.
+    "loss" and "weighted_accuracy" weigh each token by its class weight; "nats" (a token),
+    "perplexity" and "accuracy" weigh all tokens alike.
     """
     tokens, weight = max(sums["tokens"], 1.0), max(sums["weight"], 1e-9)
     nats = sums["nats"] / tokens
