@@ -21,11 +21,10 @@ from orbax.checkpoint import v1 as ocp
 
 from musicjax.config import Config
 from musicjax.errors import InputError
-from musicjax.models import vocab
+from musicjax.models import MODELS
 from musicjax.vocabulary import Vocabulary
 
 FORMAT = 1
-MODELS = {"vocab": vocab}
 
 
 class TrainState(NamedTuple):
@@ -93,6 +92,7 @@ def save(
         int(state.step),
         {"params": nnx.to_pure_dict(state.params), "rest": _rest(state), "data": batches},
         metrics=None if validation_loss is None else {"validation_loss": validation_loss},
+        force=True,  # by default Orbax skips a save while another is under way
         overwrite=True,
     )
 
@@ -165,7 +165,7 @@ def load_trained(workdir: str | Path, which: str = "best") -> Trained:
     if not folder.is_dir():
         raise InputError(f"{workdir}: no checkpoint yet; train for at least one epoch")
     with open_checkpoints(workdir) as checkpoints:
-        found = list(checkpoints.checkpoints)
+        found = sorted(checkpoints.checkpoints, key=lambda checkpoint: checkpoint.step)
         scored = [checkpoint for checkpoint in found if checkpoint.metrics]
         if not found:
             raise InputError(f"{workdir}: no checkpoint yet; train for at least one epoch")

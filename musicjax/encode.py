@@ -23,7 +23,7 @@ from musicjax.errors import InputError
 from musicjax.song import Song
 from musicjax.vocabulary import EncodedSong, Token, Vocabulary, song_to_tokens
 
-ENCODER = 2  # raise it when the same file and settings would give other tokens
+ENCODER = 4  # raise it when the same file and settings would give other tokens
 
 
 def encode_corpus(data) -> Corpus:
@@ -64,12 +64,11 @@ def encode_corpus(data) -> Corpus:
             clipped_units=encoded.clipped_units,
             rests_cut=encoded.rests_cut,
         )
-        text = " ".join(map(str, encoded.tokens))
         songs.append(
             {
                 "name": file.name,
                 "md5": hashlib.md5(content, usedforsecurity=False).hexdigest(),
-                "content": hashlib.sha256(text.encode()).hexdigest(),
+                "content": _content_hash(encoded.tokens),
                 "track": in_c.rule,
                 "key": in_c.key.name if in_c.key else None,
                 "transposed": in_c.semitones,
@@ -161,6 +160,13 @@ def _number(
     vocabulary = Vocabulary.build(training, tokens)
     final = vocabulary.encode(tokens)
     return vocabulary, final[np.concatenate(pieces)]
+
+
+def _content_hash(tokens: list[Token]) -> str:
+    """Hex digest of the music in whatever octave: transposing may leave copies an octave apart."""
+    lowest = min(token.pitches[0] for token in tokens if token.pitches) // 12 * 12
+    same = [[duration, *(pitch - lowest for pitch in pitches)] for pitches, duration in tokens]
+    return hashlib.sha256(json.dumps(same).encode()).hexdigest()
 
 
 def _repeat_share(pieces: list[np.ndarray], splits: list[str]) -> float:

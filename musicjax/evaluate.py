@@ -2,7 +2,9 @@ r"""Measures a trained model on its held-out test songs, beside two baselines on
 
     python -m musicjax.evaluate --workdir=runs/vocab
 
-The baselines know no context, or only the last token:
+A model trained with class weights is measured once more with the weights taken out of its
+probabilities ("unweighted"), as generate uses it. The baselines know no context, or only the last
+token:
 
     unigram       each token by its frequency in the training songs
     repeat last   the last token again, with the share of repeats in the training songs as its
@@ -29,7 +31,8 @@ def evaluate(workdir: str | Path, *, checkpoint: str = "best") -> dict[str, dict
         workdir: of a run of musicjax.train.
         checkpoint: "best" or "last".
     Returns:
-        for each of "model", "unigram" and "repeat last" the metrics of its model module.
+        for each of "model", "unweighted" (if it was trained with class weights), "unigram" and
+        "repeat last" the metrics of its model module.
     Raises:
         InputError: no such work dir, or no window in its test songs.
     """
@@ -42,11 +45,12 @@ def evaluate(workdir: str | Path, *, checkpoint: str = "best") -> dict[str, dict
 
     from musicjax.dataset import Windows, ordered_batches
     from musicjax.loop import make_evaluate
+    from musicjax.models import MODELS
 
     options = trained.config.train
     held_out = Corpus.load(Path(workdir) / "test_songs")
     windows = Windows(held_out, "test", options.window, options.pad)
-    module = checkpoints.MODELS[trained.config.model.name]
+    module = MODELS[trained.config.model.name]
     class_weights = trained.vocabulary.class_weights(options.class_weights)
     graph, params = nnx.split(trained.model)
 
@@ -56,6 +60,11 @@ def evaluate(workdir: str | Path, *, checkpoint: str = "best") -> dict[str, dict
 
     run = make_evaluate(loss_fn, module.metrics)
     results = {"model": run(params, ordered_batches(windows, options.batch_size))}
+    if options.class_weights:
+        module.unweight(trained.model, class_weights)
+        params = nnx.state(trained.model)
+        batches = ordered_batches(windows, options.batch_size)
+        results["unweighted"] = run(params, batches)
     pairs = np.concatenate(
         [
             windows[np.arange(i, min(i + 4096, len(windows)))][:, -2:]

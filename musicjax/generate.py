@@ -7,7 +7,7 @@ Each piece continues a prime: the given song's end, or else a window of a held-o
 file holds the prime and what was generated as two tracks.
 """
 
-import inspect
+import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +21,8 @@ from musicjax.song import Song, Tempo
 from musicjax.vocabulary import UNITS_PER_QUARTER, Token, Vocabulary, tokens_to_track
 
 MODES = ("sample", "greedy", "best_of_three")
+UNKNOWN = ("error", "nearest", "drop")
 COLOURS = ("#9aa5b1", "#d1495b")  # prime, generated
-_LENGTH_STEP = 64  # buffers come in multiples of this, so that few lengths compile anew
 
 
 class Prime(NamedTuple):
@@ -59,114 +59,113 @@ class Piece(NamedTuple):
     song: Song
 
 
-def generate(
-    workdir: str | Path,
-    *,
-    num: int = 4,
-    length: int = 200,
-    seconds: float | None = None,
-    seed: int = 0,
-    mode: str = "sample",
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    max_rests: int = 2,
-    max_repeats: int = 4,
-    prime: str | Path | None = None,
-    unknown_tokens: str = "error",
-    include_prime: bool = True,
-    qpm: float | None = None,
-    checkpoint: str = "best",
-) -> list[Piece]:
-    """Generates pieces.
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to generate. Each field is a flag of the command line.
 
-    Args:
-        workdir: of a run of musicjax.train.
-        num: pieces; piece i is drawn by seed + i.
-        length: tokens of each piece.
-        seconds: playing time of each piece instead of its length.
-        seed: of the first piece.
-        mode: "sample"; "greedy", the most likely token (the paper); "best_of_three".
-        temperature, top_k, top_p, max_rests, max_repeats: as in musicjax.sampler.Sampling.
-        prime: a MIDI file to continue; None takes windows of the test songs.
-        unknown_tokens: what to do with a prime's tokens that the model does not know: "error",
-            "nearest" (the known token most like it) or "drop".
-        include_prime: the prime in the song too, as a track of its own.
-        qpm: tempo; None takes the prime's.
-        checkpoint: "best" or "last".
     Raises:
-        InputError: an option out of range, no such work dir, or a prime that does not fit.
+        InputError: a value out of range.
     """
-    _check(num, length, seconds, mode, temperature, top_k, top_p, max_rests, max_repeats, qpm)
-    song = midi.read_song(prime) if prime else None
+
+    num: int = 4  # pieces
+    length: int = 200  # tokens of each piece
+    seconds: float | None = None  # playing time of each piece, instead of its length
+    seed: int = 0  # of the first piece; the next has the next seed
+    mode: str = "sample"  # or "greedy", the most likely token (the paper); or "best_of_three"
+    temperature: float = 1.0  # lower: safer; higher: wilder; 0: greedy
+    top_k: int = 0  # draw among this many most likely tokens; 0: all
+    top_p: float = 1.0  # draw among the fewest tokens that have this probability together
+    max_rests: int = 2  # rests in a row
+    max_repeats: int = 4  # the same token in a row
+    unweight: bool = True  # take the training's class weights out; the paper did not
+    prime: str | None = None  # MIDI file to continue; default: windows of test songs
+    unknown_tokens: str = "error"  # of the prime; or "nearest" (most similar known), or "drop"
+    include_prime: bool = True  # write the prime too, as a track of its own
+    qpm: float | None = None  # tempo in quarters a minute; default: the prime's
+    checkpoint: str = "best"  # or "last"
+
+    def __post_init__(self):
+        for name, holds, expected in (
+            ("num", self.num > 0, "at least 1"),
+            ("length", self.length > 0, "at least 1"),
+            ("seconds", self.seconds is None or self.seconds > 0, "more than 0"),
+            ("seed", 0 <= self.seed < 2**31, "0 to 2147483647"),
+            ("mode", self.mode in MODES, f"one of {', '.join(MODES)}"),
+            ("temperature", self.temperature >= 0, "0 (greedy) or more"),
+            ("top_k", self.top_k >= 0, "0 (all) or more"),
+            ("top_p", 0 < self.top_p <= 1, "more than 0 and at most 1"),
+            ("max_rests", self.max_rests >= 0, "0 or more"),
+            ("max_repeats", self.max_repeats > 0, "at least 1"),
+            ("unknown_tokens", self.unknown_tokens in UNKNOWN, f"one of {', '.join(UNKNOWN)}"),
+            ("qpm", self.qpm is None or 4 <= self.qpm <= 1000, "4 to 1000 quarters a minute"),
+            ("checkpoint", self.checkpoint in ("best", "last"), "best or last"),
+        ):
+            if not holds:
+                raise InputError(f"{name} is {getattr(self, name)!r}; expected {expected}")
+
+
+def generate(workdir: str | Path, options: Options | None = None) -> list[Piece]:
+    """Generates pieces with the model of a work dir.
+
+    Raises:
+        InputError: no such work dir, or a prime that does not fit its model.
+    """
+    options = options or Options()
     if not Path(workdir).is_dir():
         raise InputError(f"workdir is {str(workdir)!r}, which is no folder; train one first")
+    song = midi.read_song(options.prime) if options.prime else None
 
     import jax
     from flax import nnx
 
-    from musicjax import checkpoint as checkpoints
+    from musicjax import checkpoint
+    from musicjax.models import MODELS
     from musicjax.sampler import Sampling, continue_windows
 
-    trained = checkpoints.load_trained(workdir, checkpoint)
+    trained = checkpoint.load_trained(workdir, options.checkpoint)
     config, vocabulary = trained.config, trained.vocabulary
+    if options.unweight:
+        weights = vocabulary.class_weights(config.train.class_weights)
+        MODELS[config.model.name].unweight(trained.model, weights)
     held_out = Corpus.load(Path(workdir) / "test_songs")
-    seeds = range(seed, seed + num)
+    seeds = range(options.seed, options.seed + options.num)
     if song:
-        primes = [prime_from_song(song, vocabulary, config, unknown_tokens)] * num
+        prime = prime_from_song(song, vocabulary, config, options.unknown_tokens)
+        primes = [prime] * options.num
     else:
         primes = [prime_from_corpus(held_out, config.train, seed) for seed in seeds]
-
+    qpm = [options.qpm or prime.qpm for prime in primes]
+    length, units = options.length, np.full(options.num, 2**31 - 1)
+    if options.seconds:
+        units = np.ceil(options.seconds / 60 * np.array(qpm) * UNITS_PER_QUARTER).astype(np.int64)
+        length = int(units.max())  # no token is shorter than a unit
     window = config.train.window
-    windows = np.stack([np.pad(p.ids, (window - len(p.ids), 0)) for p in primes])
-    pace = np.array([qpm or p.qpm for p in primes]) / 60 * UNITS_PER_QUARTER  # units a second
-    # A bound on memory alone: no token is shorter than a unit, few are.
-    limit = int(np.ceil(seconds * pace.max())) if seconds else length
     graph, params = nnx.split(trained.model)
     tokens, made = continue_windows(
         graph,
         params,
-        windows.astype(np.int32),
+        np.stack([np.pad(prime.ids, (window - len(prime.ids), 0)) for prime in primes]),
         jax.vmap(jax.random.key)(np.array(seeds)),
-        length=-(-limit // _LENGTH_STEP) * _LENGTH_STEP,
-        enough_tokens=limit,
-        enough_units=int(np.ceil(seconds * pace.max())) if seconds else 2**31 - 1,
+        # Rounded up, so that few lengths compile anew.
+        length=-(-length // 64) * 64,
+        enough_tokens=length,
+        enough_units=units,
         durations=vocabulary.durations,
         is_rest=vocabulary.is_rest,
-        bias=np.zeros(vocabulary.size, np.float32),
         sampling=Sampling(
-            0.0 if mode == "greedy" else temperature,
-            3 if mode == "best_of_three" else top_k,
-            top_p,
-            max_rests,
-            max_repeats,
+            0.0 if options.mode == "greedy" else options.temperature,
+            3 if options.mode == "best_of_three" else options.top_k,
+            options.top_p,
+            options.max_rests,
+            options.max_repeats,
         ),
     )
     pieces = []
-    for row, start, number, units in zip(np.asarray(tokens), primes, seeds, pace, strict=True):
-        music = vocabulary.decode(row[: int(made)].tolist())
-        if seconds:
-            music = _cut(music, round(seconds * units))
-        song = _song(music, start, held_out.manifest, include_prime, qpm or start.qpm)
-        pieces.append(Piece(music, start, number, song))
+    for i, row in enumerate(np.asarray(tokens)[:, : int(made)]):
+        music = _cut(vocabulary.decode(row.tolist()), int(units[i]))
+        song = _song(music, primes[i], held_out.manifest, options.include_prime, qpm[i])
+        pieces.append(Piece(music, primes[i], seeds[i], song))
     return pieces
-
-
-def _check(num, length, seconds, mode, temperature, top_k, top_p, rests, repeats, qpm) -> None:
-    for name, holds, value, expected in (
-        ("num", num > 0, num, "at least 1"),
-        ("length", length > 0, length, "at least 1"),
-        ("seconds", seconds is None or seconds > 0, seconds, "more than 0"),
-        ("mode", mode in MODES, mode, f"one of {', '.join(MODES)}"),
-        ("temperature", temperature >= 0, temperature, "0 or more; 0 is greedy"),
-        ("top_k", top_k >= 0, top_k, "0 (all) or more"),
-        ("top_p", 0 < top_p <= 1, top_p, "more than 0 and at most 1"),
-        ("max_rests", rests >= 0, rests, "0 or more"),
-        ("max_repeats", repeats > 0, repeats, "at least 1"),
-        ("qpm", qpm is None or 4 <= qpm <= 1000, qpm, "4 to 1000 quarters a minute"),
-    ):
-        if not holds:
-            raise InputError(f"{name} is {value!r}; expected {expected}")
 
 
 def prime_from_song(song: Song, vocabulary: Vocabulary, config, unknown_tokens: str) -> Prime:
@@ -295,34 +294,34 @@ def _define_flags() -> None:
 
     flags.DEFINE_string("workdir", None, "Work dir of musicjax.train.", required=True)
     flags.DEFINE_string("output", None, "Folder to write to; default: WORKDIR/samples.")
-    flags.DEFINE_integer("num", 4, "Pieces.")
-    flags.DEFINE_integer("length", 200, "Tokens of each piece.")
-    flags.DEFINE_float("seconds", None, "Playing time of each piece, instead of --length.")
-    flags.DEFINE_integer("seed", 0, "Seed of the first piece; the next has the next seed.")
-    flags.DEFINE_enum("mode", "sample", MODES, "greedy is the paper's.")
-    flags.DEFINE_float("temperature", 1.0, "Lower: safer; higher: wilder.")
-    flags.DEFINE_integer("top_k", 0, "Draw among this many most likely tokens; 0: all.")
-    flags.DEFINE_float("top_p", 1.0, "Draw among the tokens that have this probability together.")
-    flags.DEFINE_integer("max_rests", 2, "Most rests in a row.")
-    flags.DEFINE_integer("max_repeats", 4, "Most times that one token comes in a row.")
-    flags.DEFINE_string("prime", None, "MIDI file to continue; default: windows of test songs.")
-    flags.DEFINE_enum(
-        "unknown_tokens",
-        "error",
-        ["error", "nearest", "drop"],
-        "For tokens of the prime that the model does not know.",
-    )
-    flags.DEFINE_bool("include_prime", True, "Write the prime too, as a track of its own.")
-    flags.DEFINE_float("qpm", None, "Tempo in quarters a minute; default: the prime's.")
+    default = Options()
+    for name, define, text in (
+        ("num", flags.DEFINE_integer, "Pieces."),
+        ("length", flags.DEFINE_integer, "Tokens of each piece."),
+        ("seconds", flags.DEFINE_float, "Playing time of each piece, instead of --length."),
+        ("seed", flags.DEFINE_integer, "Seed of the first piece; the next has the next seed."),
+        ("mode", flags.DEFINE_string, f"One of {', '.join(MODES)}; greedy is the paper's."),
+        ("temperature", flags.DEFINE_float, "Lower: safer; higher: wilder; 0: greedy."),
+        ("top_k", flags.DEFINE_integer, "Draw among this many most likely tokens; 0: all."),
+        ("top_p", flags.DEFINE_float, "Draw among the tokens with this probability together."),
+        ("max_rests", flags.DEFINE_integer, "Most rests in a row."),
+        ("max_repeats", flags.DEFINE_integer, "Most times that one token comes in a row."),
+        ("unweight", flags.DEFINE_bool, "Take the training's class weights out."),
+        ("prime", flags.DEFINE_string, "MIDI file to continue; default: test songs' windows."),
+        ("unknown_tokens", flags.DEFINE_string, f"Of the prime: one of {', '.join(UNKNOWN)}."),
+        ("include_prime", flags.DEFINE_bool, "Write the prime too, as a track of its own."),
+        ("qpm", flags.DEFINE_float, "Tempo in quarters a minute; default: the prime's."),
+        ("checkpoint", flags.DEFINE_string, "best or last."),
+    ):
+        define(name, getattr(default, name), text)
     flags.DEFINE_bool("tokens", False, "Write the tokens as text too.")
-    flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which checkpoint.")
 
 
 def _main(flags) -> None:
     output = flags.output or Path(flags.workdir) / "samples"
-    options = inspect.signature(generate).parameters
-    chosen = {name: flags[name].value for name in options if name != "workdir"}
-    pieces = generate(flags.workdir, **chosen)
+    fields = dataclasses.fields(Options)
+    options = Options(**{field.name: flags[field.name].value for field in fields})
+    pieces = generate(flags.workdir, options)
     paths = write_pieces(pieces, output, tokens=flags.tokens)
     for piece, path in zip(pieces, paths, strict=True):
         print(f"{path}: {describe(piece)}")

@@ -21,11 +21,12 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from musicjax import checkpoint
-from musicjax.checkpoint import MODELS, TrainState
+from musicjax.checkpoint import TrainState
 from musicjax.config import Config
 from musicjax.corpus import Corpus
 from musicjax.dataset import Windows, batches_per_epoch, ordered_batches, training_batches
 from musicjax.errors import InputError
+from musicjax.models import MODELS
 
 
 def make_optimizer(train, total_steps: int) -> optax.GradientTransformation:

@@ -74,7 +74,6 @@ def continue_windows(
     enough_units: jax.Array,
     durations: jax.Array,
     is_rest: jax.Array,
-    bias: jax.Array,
     sampling: Sampling,
 ) -> tuple[jax.Array, jax.Array]:
     """Continues each window until every piece is long enough.
@@ -85,10 +84,9 @@ def continue_windows(
         keys: PRNG keys [B]; a piece depends on its own key and window alone.
         length: L, the most tokens a piece may have; a new L compiles anew.
         enough_tokens: int [], tokens of a piece that is long enough.
-        enough_units: int [], duration of a piece that is long enough.
+        enough_units: int [B], duration at which each piece is long enough.
         durations: int32 [V], each token's.
         is_rest: bool [V].
-        bias: float [V], added to the logits.
         sampling: how tokens are drawn.
     Returns:
         tokens int32 [B, L], and how many of them were made, int [].
@@ -102,7 +100,7 @@ def continue_windows(
         return (loop.step < length) & short.any()
 
     def body(loop: _Loop) -> _Loop:
-        logits = without_unknown(model(loop.window)) + bias
+        logits = without_unknown(model(loop.window))
         last = loop.window[:, -1]
         no_rest = (loop.rests >= sampling.max_rests)[:, None] & is_rest
         no_repeat = (loop.repeats >= sampling.max_repeats)[:, None] & (

@@ -34,6 +34,8 @@ from musicjax.song import Song, Tempo, Track
 UNITS_PER_QUARTER = 12
 _GRID = np.array([0, 3, 4, 6, 8, 9, 12])  # quarters and thirds of a beat, in twelfths
 _SHORTEST = 3  # a quarter of a beat: what a note lasts at least, and a rest
+# From each place in a beat to the first point of the grid that is that far away.
+_TO_NEXT = np.array([3, 0, 0, 3, 4, 0, 3, 0, 4, 3, 0, 0])
 _NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 _PITCH = re.compile(r"([ACDFG]#?|[BE])(-?\d)")
 _TOKEN = re.compile(
@@ -124,7 +126,7 @@ def song_to_tokens(
         return EncodedSong([], 0, 0, 0)
     onset = quantise(notes[:, 0], song.ticks_per_quarter)
     end = quantise(notes[:, 0].astype(np.int64) + notes[:, 1], song.ticks_per_quarter)
-    end = np.where(end <= onset, onset + _SHORTEST, end)
+    end = np.where(end <= onset, onset + _TO_NEXT[onset % UNITS_PER_QUARTER], end)
     starts, first = np.unique(onset, return_index=True)
     chord_end = np.maximum.reduceat(end, first)
     if longest_note is not None:

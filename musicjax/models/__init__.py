@@ -5,4 +5,9 @@ evaluates and generates has no branch by model:
     build       (config, vocabulary) -> Model
     loss        (model, batch, class_weights, dropout_key) -> loss, sums
     metrics     sums -> what people read
+    unweight    (model, class_weights): takes the weights out of its probabilities
 """
+
+from musicjax.models import vocab
+
+MODELS = {"vocab": vocab}

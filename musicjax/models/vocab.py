@@ -14,6 +14,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from musicjax.models.lstm import LSTM
@@ -151,11 +152,11 @@ def loss(
     tokens, present = batch["tokens"], batch["present"]
     target = tokens[:, -1]
     logits = without_unknown(model(tokens[:, :-1], dropout_key))
-    counts = present * (target > 0)
+    counts = jnp.where(target > 0, present, 0.0)
     log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), target[:, None], axis=1)[:, 0]
     nats = jnp.where(counts > 0, -log_p, 0.0)
     weight = counts * class_weights[target]
-    correct = counts * (logits.argmax(-1) == target)
+    correct = jnp.where(logits.argmax(-1) == target, counts, 0.0)
     sums = {
         "tokens": counts,
         "unseen": present - counts,
@@ -168,6 +169,17 @@ def loss(
     sums = {name: value.sum() for name, value in sums.items()}
     # As in Keras: the weights scale each example's loss, and the mean is over their number.
     return sums["weighted_nats"] / jnp.maximum(sums["tokens"], 1), sums
+
+
+def unweight(model: Model, class_weights: np.ndarray) -> None:
+    """Takes the class weights out of a trained model's probabilities.
+
+    Training with weights w makes q(token) proportional to w p(token); so log w is subtracted from
+    the last layer's bias.
+    """
+    known = np.maximum(class_weights, np.finfo(np.float32).tiny)
+    tilt = np.where(class_weights > 0, np.log(known), 0.0)
+    model.logits.bias = nnx.Param(model.logits(jnp.zeros(model.logits.in_features)) - tilt)
 
 
 def without_unknown(logits: jax.Array) -> jax.Array:

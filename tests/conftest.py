@@ -1,0 +1,77 @@
+"""Data that the tests make themselves."""
+
+import os
+from pathlib import Path
+
+# The log tells of every CPU feature otherwise.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import pytest
+
+from musicjax import midi
+from musicjax.song import Meter, Song, Tempo, Track
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared" / "midi"
+
+
+def make_track(notes, *, name="Piano", program=0, is_drum=False) -> Track:
+    """A Track of (onset_ticks, duration_ticks, pitch) rows."""
+    onset, duration, pitch = np.array(notes).reshape(-1, 3).T
+    return Track(name, program, is_drum, onset, duration, pitch, np.full(len(notes), 90))
+
+
+def make_song(*tracks, ticks_per_quarter=480, **song) -> Song:
+    return Song(tuple(tracks), ticks_per_quarter, **song)
+
+
+def random_song(seed: int, quarters: int = 48) -> Song:
+    """A tune in C over a bass, with the odd chord and rest; no two seeds alike."""
+    rng = np.random.default_rng(seed)
+    scale = np.array([60, 62, 64, 65, 67, 69, 71, 72])
+    notes, tick, degree = [], 0, int(rng.integers(8))
+    while tick < quarters * 480:
+        length = int(rng.choice([240, 480, 480, 960]))
+        degree = int(np.clip(degree + rng.integers(-2, 3), 0, 7))
+        if rng.random() > 0.08:
+            notes.append((tick, length, scale[degree]))
+            if rng.random() < 0.3:
+                notes.append((tick, length, scale[degree] - 12))
+        tick += length
+    return make_song(
+        make_track(notes),
+        tempos=(Tempo(0, 100.0),),
+        meters=(Meter(0, 4, 4),),
+        source=f"song {seed}",
+    )
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory) -> Path:
+    """30 MIDI files of random_song."""
+    path = tmp_path_factory.mktemp("midi")
+    for seed in range(30):
+        midi.write_song(random_song(seed), path / f"{seed:02d}.mid")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    """Corpora and compiled programs are cached for the session, away from the user's."""
+    cache = tmp_path_factory.getbasetemp() / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+
+
+@pytest.fixture
+def tiny(folder):
+    """configs/vocab.py:tiny on the made songs."""
+    config = load_config("tiny")
+    config.data.source = str(folder)
+    return config
+
+
+def load_config(variant: str = "", name: str = "vocab"):
+    namespace: dict = {}
+    exec((ROOT / "configs" / f"{name}.py").read_text(), namespace)
+    return namespace["get_config"](variant)

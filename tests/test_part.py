@@ -1,0 +1,46 @@
+import pytest
+from conftest import make_song, make_track
+
+from musicjax.errors import InputError
+from musicjax.part import choose_part
+
+
+def named(*tracks):
+    return make_song(
+        *(
+            make_track([(0, 1, 60)], name=name, program=program, is_drum=drum)
+            for name, program, drum in tracks
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("part", "tracks", "chosen", "rule"),
+    [
+        ("piano", [("MELODY", 0, 0), ("BRIDGE", 0, 0), ("PIANO", 0, 0)], ["PIANO"], "track name"),
+        ("vocals", [("MELODY", 0, 0), ("PIANO", 0, 0)], ["MELODY"], "track name"),
+        ("piano", [("", 0, 0), ("", 33, 0), ("", 4, 0)], ["", ""], "program"),
+        ("piano", [("Piano", 33, 0)], [], "none"),  # the name lies: it sounds as a bass
+        ("bass", [("Piano", 33, 0)], ["Piano"], "program"),
+        ("bass", [("Fretless Bass", 0, 0), ("x", 35, 0)], ["Fretless Bass"], "track name"),
+        ("guitar", [("Gitarre", 27, 0), ("", 25, 0)], ["Gitarre"], "track name"),
+        ("vocals", [("a", 53, 0), ("b", 0, 0)], ["a"], "program"),
+        ("drums", [("Piano", 0, 1), ("Drums", 0, 0)], ["Piano"], "drum channel"),
+        ("all", [("a", 0, 0), ("b", 0, 1), ("c", 99, 0)], ["a", "c"], "all"),
+        (
+            "sopr|alt",
+            [("Soprano", 0, 0), ("ALTO", 0, 0), ("Bass", 0, 0)],
+            ["Soprano", "ALTO"],
+            "track name",
+        ),
+    ],
+)
+def test_choice(part, tracks, chosen, rule):
+    song, found = choose_part(named(*tracks), part)
+    assert [track.name for track in song.tracks] == chosen
+    assert found == rule
+
+
+def test_a_bad_pattern_is_one_clear_line():
+    with pytest.raises(InputError, match=r"data.track is '\(': neither one of all, piano"):
+        choose_part(named(("a", 0, 0)), "(")

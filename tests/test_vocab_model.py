@@ -1,0 +1,159 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from conftest import load_config
+from flax import nnx
+
+from musicjax.models import vocab
+from musicjax.models.vocab import Attention
+from musicjax.vocabulary import Token, Vocabulary
+
+VOCABULARY = Vocabulary.build({Token((40 + i,), 12): 12 - i for i in range(11)})
+
+
+def build(variant="tiny", **model):
+    config = load_config(variant)
+    if variant != "tiny":
+        shrink(config)
+    config.model.update(model)
+    return config, vocab.build(config, VOCABULARY)
+
+
+def shrink(config):
+    for name in ("embedding_size", "encoder_size", "attention_size", "decoder_size"):
+        config.model[name] = 8
+    config.model.dense_size = min(config.model.dense_size, 8)
+    config.train.window = 6
+
+
+def tokens_of(config, batch=5, seed=0):
+    key = jax.random.key(seed)
+    return jax.random.randint(key, (batch, config.train.window + 1), 1, VOCABULARY.size)
+
+
+def test_attention_is_a_mean_weighted_by_additive_scores():
+    attention = Attention(3, 4, "linear", rngs=nnx.Rngs(0))
+    attention.b[...] += 0.3
+    x = np.asarray(jax.random.normal(jax.random.key(1), (2, 5, 3)))
+    w_t, w_s, b, v, c = (
+        np.asarray(getattr(attention, n)[...]) for n in ("w_t", "w_s", "b", "v", "c")
+    )
+    expected = np.zeros_like(x)
+    for batch in range(2):
+        for t in range(5):
+            score = np.array(
+                [v @ np.tanh(x[batch, t] @ w_t + x[batch, s] @ w_s + b) + c for s in range(5)]
+            )
+            weight = np.exp(score) / np.exp(score).sum()
+            expected[batch, t] = weight @ x[batch]
+    np.testing.assert_allclose(attention(jnp.asarray(x)), expected, atol=1e-5)
+
+
+def test_sigmoid_scores_keep_weights_within_a_factor_e():
+    attention = Attention(3, 4, "sigmoid", rngs=nnx.Rngs(0))
+    attention.v[...] *= 100.0
+    eye = jnp.eye(3)[None]
+    weights = np.asarray(attention(eye))[0]  # rows are the weights themselves
+    assert weights.max() / weights.min() <= np.e + 1e-4
+    np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["", "quick", "large", "baseline", "anushree", "tiny"])
+def test_every_variant_has_the_parts_its_source_has(variant):
+    config, model = build(variant)
+    assert (model.attention is None) == (variant == "baseline")
+    assert model.scalar == (variant == "anushree")
+    assert model.flatten == (variant == "anushree")
+    assert (model.dense is None) == (variant in ("baseline", "anushree"))
+    assert len(model.encoder) == 1
+    assert model.encoder[0].w_x.shape[0] == (1 if variant == "baseline" else 2)
+    assert len(model.decoder) == (0 if variant == "baseline" else 1)
+    logits = model(tokens_of(config)[:, :-1])
+    assert logits.shape == (5, VOCABULARY.size)
+    assert logits.dtype == jnp.float32
+
+
+def test_table_2():
+    config = load_config()
+    model, train = config.model, config.train
+    assert (model.encoder_size, model.decoder_size, model.dense_size) == (512, 256, 256)
+    assert (model.dropout, train.batch_size, train.window) == (0.3, 50, 50)
+    assert (train.optimizer, train.learning_rate, train.epochs) == ("rmsprop", 1e-4, 100)
+    assert (train.class_weights, model.attention_size) == (1.0, 32)
+
+
+def test_an_unknown_variant_names_those_there_are():
+    with pytest.raises(ValueError, match="no variant 'huge'; there are quick, large"):
+        load_config("huge")
+
+
+def test_dropout_only_in_training_and_by_its_key():
+    config, model = build(dropout=0.5)
+    tokens = tokens_of(config)[:, :-1]
+    keys = jax.random.split(jax.random.key(0))
+    np.testing.assert_array_equal(model(tokens), model(tokens))
+    np.testing.assert_array_equal(model(tokens, keys[0]), model(tokens, keys[0]))
+    assert not np.allclose(model(tokens, keys[0]), model(tokens, keys[1]))
+    config, model = build(dropout=0.0)
+    np.testing.assert_array_equal(model(tokens, keys[0]), model(tokens))
+
+
+def test_loss_is_weighted_and_masks_the_unseen_and_the_absent():
+    config, model = build()
+    tokens = tokens_of(config, batch=6).at[0, -1].set(0)
+    present = jnp.ones(6).at[5].set(0.0)
+    weights = jnp.arange(VOCABULARY.size, dtype=jnp.float32)
+    with jax.numpy_dtype_promotion("strict"):
+        value, sums = vocab.loss(model, {"tokens": tokens, "present": present}, weights)
+    log_p = np.array(jax.nn.log_softmax(vocab.without_unknown(model(tokens[:, :-1]))))
+    target = np.asarray(tokens[:, -1])
+    nats = np.array([-log_p[i, target[i]] for i in range(1, 5)])
+    w = target[1:5].astype(np.float32)
+    assert value == pytest.approx((w * nats).sum() / 4, rel=1e-5)
+    assert sums["tokens"] == 4
+    assert sums["unseen"] == 1
+    metrics = vocab.metrics({name: float(v) for name, v in sums.items()})
+    assert metrics["nats"] == pytest.approx(nats.mean(), rel=1e-5)
+    assert metrics["perplexity"] == pytest.approx(np.exp(nats.mean()), rel=1e-5)
+    assert metrics["loss"] == pytest.approx((w * nats).sum() / w.sum(), rel=1e-5)
+    gradient = jax.grad(
+        lambda m: vocab.loss(m, {"tokens": tokens, "present": present}, weights)[0]
+    )(model)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+def test_unweighting_divides_the_probabilities_by_the_weights():
+    config, model = build()
+    tokens = tokens_of(config)[:, :-1]
+    before = np.array(jax.nn.softmax(vocab.without_unknown(model(tokens))))
+    weights = VOCABULARY.class_weights(1.0)
+    vocab.unweight(model, weights)
+    after = np.array(jax.nn.softmax(vocab.without_unknown(model(tokens))))
+    expected = before[:, 1:] / weights[1:]
+    np.testing.assert_allclose(after[:, 1:], expected / expected.sum(-1, keepdims=True), rtol=1e-4)
+
+
+@pytest.mark.parametrize("variant", ["tiny", "baseline", "anushree"])
+def test_one_batch_over_fits(variant):
+    config, model = build(variant, dropout=0.0)
+    batch = {"tokens": tokens_of(config, batch=8), "present": jnp.ones(8)}
+    weights = jnp.ones(VOCABULARY.size)
+    graph, params = nnx.split(model)
+    optimizer = optax.adam(0.02)
+    state = optimizer.init(params)
+
+    @jax.jit
+    def step(params, state):
+        def loss(params):
+            return vocab.loss(nnx.merge(graph, params), batch, weights)
+
+        (_, sums), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        update, state = optimizer.update(gradient, state)
+        return optax.apply_updates(params, update), state, sums
+
+    for _ in range(300):
+        params, state, sums = step(params, state)
+    assert sums["correct"] == 8
+    assert sums["nats"] / 8 < 0.1
