@@ -2,8 +2,10 @@
 
 import difflib
 import errno
+import runpy
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -59,15 +61,15 @@ def run(main: Callable, define_flags: Callable[[], None]) -> None:
 
 
 def _parse(argv: list[str]) -> list[str]:
+    path, _ = _config_file(argv)
+    if path and not Path(path).is_file():
+        raise InputError(f"--config={path}: no such config file; expected as configs/vocab.py")
     try:
         rest = flags.FLAGS(argv)
-        if _CONFIG in flags.FLAGS and not flags.FLAGS["help"].value:
-            _ = flags.FLAGS.config  # loads the file
-    except (flags.Error, FileNotFoundError) as error:
-        message = str(error).removeprefix("flags ")
-        if isinstance(error, FileNotFoundError):
-            message = f"no config file {error.filename}; expected such as configs/vocab.py"
-        raise InputError(f"{message}. See --help") from error
+    except flags.Error as error:
+        # What a config file raises comes with its traceback; the last line says what it was.
+        line = str(error).strip().splitlines()[-1]
+        raise InputError(f"{line}; see --help") from error
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(_unknown_field(argv) or str(error)) from error
     if len(rest) > 1:
@@ -75,13 +77,22 @@ def _parse(argv: list[str]) -> list[str]:
     return rest
 
 
+def _config_file(argv: list[str]) -> tuple[str, str]:
+    """The file and the variant of --config=FILE:variant."""
+    words = iter(argv)
+    for word in words:
+        name, _, value = word.partition("=")
+        if name.lstrip("-") == _CONFIG:
+            path, _, variant = (value or next(words, "")).partition(":")
+            return path, variant
+    return "", ""
+
+
 def _unknown_field(argv: list[str]) -> str | None:
     """A line about the first --config.x.y that the config does not have."""
+    path, variant = _config_file(argv)
+    fields = list(flat_fields(runpy.run_path(path)["get_config"](variant)))
     prefix = f"--{_CONFIG}."
-    alone = flags.FlagValues()  # the config file without what the command line changes in it
-    config_flags.DEFINE_config_file(_CONFIG, flag_values=alone)
-    alone([argv[0], *(word for word in argv if word.startswith(f"--{_CONFIG}="))])
-    fields = list(flat_fields(alone[_CONFIG].value))
     for word in argv:
         name = word.partition("=")[0].removeprefix(prefix)
         if word.startswith(prefix) and name not in fields:
