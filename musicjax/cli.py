@@ -55,6 +55,9 @@ def run(main: Callable, define_flags: Callable[[], None]) -> None:
             raise
         print(f"error: {' '.join(message.split())}", file=sys.stderr)
         sys.exit(2)
+    except SystemExit as stop:
+        # absl ends --help with status 1.
+        sys.exit(0 if {"--help", "--helpfull", "--helpshort"} & set(sys.argv) else stop.code)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)

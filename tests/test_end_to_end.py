@@ -83,6 +83,7 @@ def test_help_is_quick_and_tells_the_flags(module):
     started = time.monotonic()
     done = run(f"musicjax.{module}", "--help")
     seconds = time.monotonic() - started
+    assert done.returncode == 0
     assert f"python -m musicjax.{module}" in done.stdout
     for flag in ("--config" if module in ("train", "encode") else "--workdir", "--[no]debug"):
         assert flag in done.stdout
