@@ -177,8 +177,8 @@ def naive_runner(config: Config):
 def torch_runner(config: Config):
     """The same model of nn.LSTM; None if PyTorch is not installed."""
     try:
-        import torch
-        from torch import nn
+        import torch  # pyright: ignore[reportMissingImports]
+        from torch import nn  # pyright: ignore[reportMissingImports]
     except ImportError:
         return None
     m = config.model
@@ -270,7 +270,7 @@ def main() -> None:
         "windows_per_second": {},
     }
     if "torch" in runners:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
 
         result["torch"] = torch.__version__
     print(f"{'':10}{'windows/s':>11}{'spread':>16}{'first call':>12}{'of the roof':>13}")

@@ -206,12 +206,19 @@ def fingerprint(data, files: Iterable[SongFile]) -> str:
     """Hex digest of all that decides a corpus: encoder, settings, and each file's name, size and
     time of change.
     """
-    stats = [(file.name, file.path.stat()) for file in files]
+
+    def state(path: Path) -> tuple[int, int]:
+        try:
+            stat = path.stat()
+        except OSError:  # a broken link, say: encoding will tell
+            return -1, -1
+        return stat.st_size, stat.st_mtime_ns
+
     parts = {
         "format": corpus.FORMAT,
         "encoder": ENCODER,
         "settings": data.to_dict(),
-        "files": [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats],
+        "files": [(file.name, *state(file.path)) for file in files],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -36,17 +36,17 @@ def evaluate(workdir: str | Path, *, checkpoint: str = "best") -> dict[str, dict
     Raises:
         InputError: no such work dir, or no window in its test songs.
     """
-    from musicjax import checkpoint as checkpoints
-
-    trained = checkpoints.load_trained(workdir, checkpoint)
-
     import jax.numpy as jnp
     from flax import nnx
 
+    from musicjax import checkpoint as checkpoints
+    from musicjax import compilation
     from musicjax.dataset import Windows, ordered_batches
     from musicjax.loop import make_evaluate
     from musicjax.models import MODELS
 
+    compilation.enable_cache()
+    trained = checkpoints.load_trained(workdir, checkpoint)
     options = trained.config.train
     held_out = Corpus.load(Path(workdir) / "test_songs")
     windows = Windows(held_out, "test", options.window, options.pad)

@@ -118,10 +118,11 @@ def generate(workdir: str | Path, options: Options | None = None) -> list[Piece]
     import jax
     from flax import nnx
 
-    from musicjax import checkpoint
+    from musicjax import checkpoint, compilation
     from musicjax.models import MODELS
     from musicjax.sampler import Sampling, continue_windows
 
+    compilation.enable_cache()
     trained = checkpoint.load_trained(workdir, options.checkpoint)
     config, vocabulary = trained.config, trained.vocabulary
     if options.unweight:

@@ -162,7 +162,7 @@ def train(config: Config, corpus: Corpus, workdir: Path) -> dict[str, float]:
         saved_at = time.monotonic()
         while step < total_steps:
             epoch, done = divmod(step, steps_per_epoch)
-            started, first_step = time.monotonic(), step
+            started, examples = time.monotonic(), 0
             progress = tqdm(
                 total=steps_per_epoch,
                 initial=done,
@@ -176,6 +176,7 @@ def train(config: Config, corpus: Corpus, workdir: Path) -> dict[str, float]:
                 state, losses = train_steps(state, stacked, count)
                 _check_finite(np.asarray(losses[:count]), step, workdir)
                 step += count
+                examples += int(sum(batch["present"].sum() for batch in group))
                 progress.update(count)
                 progress.set_postfix(loss=f"{float(losses[count - 1]):.3f}", refresh=False)
                 if stopped.is_set():
@@ -193,7 +194,6 @@ def train(config: Config, corpus: Corpus, workdir: Path) -> dict[str, float]:
             trained = module.metrics(jax.tree.map(float, state.sums))
             validated = evaluate(state.params, ordered_batches(held_out, options.batch_size))
             state = state._replace(sums=jax.tree.map(jnp.zeros_like, state.sums))
-            examples = (step - first_step) * options.batch_size
             line = {
                 "epoch": epoch + 1,
                 "step": step,

@@ -7,10 +7,12 @@ Encodes the songs if that was not done yet, trains, and leaves in the work dir a
 musicjax.generate and musicjax.evaluate need. Stopped and started again, it goes on.
 """
 
+import copy
 from pathlib import Path
 
 from musicjax import cli
 from musicjax.config import Config, check_config, flat_fields
+from musicjax.corpus import Corpus
 from musicjax.encode import open_corpus
 from musicjax.errors import InputError
 
@@ -18,16 +20,12 @@ from musicjax.errors import InputError
 _MAY_CHANGE = {"train.epochs", "train.checkpoint_minutes", "train.steps_per_call"}
 
 
-def train_and_evaluate(
-    config: Config, workdir: str | Path, *, compilation_cache: str | None = "default"
-) -> dict[str, float]:
+def train_and_evaluate(config: Config, workdir: str | Path) -> dict[str, float]:
     """Encodes, trains, and validates after each epoch.
 
     Args:
         config: as a file of configs/ gives it.
         workdir: made if it is not there. If it holds a run of the same config, that goes on.
-        compilation_cache: folder of compiled programs; "default" is in the user's cache folder,
-            None keeps none.
     Returns:
         the last epoch's metrics, as in metrics.jsonl: train_loss, validation_loss, ...
     Raises:
@@ -37,10 +35,11 @@ def train_and_evaluate(
     workdir = Path(workdir)
     # Songs first, jax after: a mistake in the source is told within a second.
     corpus = open_corpus(config.data)
+    config = _with_settings_of(corpus, config)
 
-    from musicjax import checkpoint, loop
+    from musicjax import checkpoint, compilation, loop
 
-    set_compilation_cache(compilation_cache)
+    compilation.enable_cache()
     fingerprint = corpus.manifest["fingerprint"]
     if (workdir / "config.json").exists():
         _check_same_run(workdir, *checkpoint.load_config(workdir), config, fingerprint)
@@ -52,16 +51,18 @@ def train_and_evaluate(
     return loop.train(config, corpus, workdir)
 
 
-def set_compilation_cache(folder: str | None) -> None:
-    """Keeps compiled programs in a folder, so that the next start need not compile them."""
-    import jax
-    import platformdirs
+def _with_settings_of(corpus: Corpus, config: Config) -> Config:
+    """The config with the settings that the corpus was encoded by, as a prime must be too.
 
-    if folder == "default":
-        folder = str(platformdirs.user_cache_path("musicjax") / "compiled")
-    if folder is not None:
-        jax.config.update("jax_compilation_cache_dir", folder)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    They differ only if the source is a corpus folder.
+    """
+    settings = corpus.manifest["settings"] | {"source": config.data.source}
+    changed = {name: value for name, value in settings.items() if config.data[name] != value}
+    if changed:
+        print(f"{config.data.source} was encoded with {changed}; data.* is taken from it")
+        config = copy.deepcopy(config)
+        config.data.update(settings)
+    return config
 
 
 def _check_same_run(
@@ -87,16 +88,10 @@ def _define_flags() -> None:
 
     cli.define_config()
     flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
-    flags.DEFINE_string(
-        "compilation_cache",
-        "default",
-        "Folder of compiled programs; 'default' is in your cache folder, '' keeps none.",
-    )
 
 
 def _main(flags) -> None:
-    cache = flags.compilation_cache or None
-    last = train_and_evaluate(flags.config, flags.workdir, compilation_cache=cache)
+    last = train_and_evaluate(flags.config, flags.workdir)
     print(
         f"trained {last['epoch']} epochs; the curve is {flags.workdir}/loss.png. Make music with\n"
         f"  python -m musicjax.generate --workdir={flags.workdir} --output={flags.workdir}/samples"

@@ -51,6 +51,7 @@ def test_one_bad_file_among_many_is_skipped_and_counted(folder, tmp_path):
     shutil.copytree(folder, source)
     (source / "bad.mid").write_bytes(b"<html>")
     (source / "empty.mid").write_bytes(b"")
+    (source / "link.mid").symlink_to(source / "gone.mid")
     midi.write_song(
         make_song(make_track([(0, 480, 36)], name="Kit", is_drum=True)), source / "drums.mid"
     )
@@ -58,12 +59,14 @@ def test_one_bad_file_among_many_is_skipped_and_counted(folder, tmp_path):
     assert {row["name"]: row["reason"] for row in corpus.skipped} == {
         "bad.mid": "not_midi",
         "empty.mid": "not_midi",
+        "link.mid": "unreadable",
         "drums.mid": "no_track",
     }
     counts = corpus.manifest["counts"]
-    assert counts["files"] == 33 == counts["songs"] + counts["skipped"]
+    assert counts["files"] == 34 == counts["songs"] + counts["skipped"]
+    assert encode.fingerprint(settings(source), find_songs(str(source)))
     text = encode.describe(corpus)
-    assert "skipped 3 files" in text
+    assert "skipped 4 files" in text
     assert "2  not_midi" in text
 
 

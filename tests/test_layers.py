@@ -24,6 +24,7 @@ ORDER = [
     "models.lstm",
     "models.vocab",
     "models",
+    "compilation",
     "checkpoint",
     "loop",
     "train",

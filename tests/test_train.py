@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import threading
 
@@ -13,7 +14,7 @@ from conftest import load_config
 from flax import nnx
 from orbax.checkpoint import v1 as ocp
 
-from musicjax import checkpoint, loop
+from musicjax import checkpoint, encode, loop
 from musicjax.errors import InputError
 from musicjax.evaluate import evaluate
 from musicjax.train import train_and_evaluate
@@ -114,6 +115,17 @@ def test_stopped_and_resumed_is_bit_equal_to_unbroken(tiny, tmp_path, monkeypatc
             assert whole[name] == broken[name]
 
 
+def test_a_corpus_folder_brings_its_own_settings(tiny, tmp_path, capsys):
+    tiny.data.update(track="piano", transpose=False)
+    encode.encode_corpus(tiny.data).save(tmp_path / "corpus")
+    tiny.data.update(track="all", transpose=True, source=str(tmp_path / "corpus"))
+    train_and_evaluate(tiny, tmp_path / "run")
+    assert "was encoded with {" in capsys.readouterr().out
+    config, _ = checkpoint.load_config(tmp_path / "run")
+    assert (config.data.track, config.data.transpose) == ("piano", False)
+    train_and_evaluate(tiny, tmp_path / "run")  # and is the same run
+
+
 def test_more_epochs_go_on_from_where_a_run_ended(tiny, tmp_path):
     tiny.train.epochs = 2
     train_and_evaluate(tiny, tmp_path / "two")
@@ -131,12 +143,18 @@ def test_a_finished_run_started_again_says_so_and_changes_nothing(tiny, tmp_path
 
 
 def test_another_config_or_other_songs_in_a_work_dir_are_refused(tiny, tmp_path, folder):
-    train_and_evaluate(tiny, tmp_path)
+    source = tmp_path / "midi"
+    shutil.copytree(folder, source)
+    tiny.data.source = str(source)
+    train_and_evaluate(tiny, tmp_path / "run")
+    (source / "00.mid").unlink()
+    with pytest.raises(InputError, match="holds a run on other songs: the files of"):
+        train_and_evaluate(tiny, tmp_path / "run")
     tiny.train.learning_rate = 0.5
     with pytest.raises(
         InputError, match=r"holds a run with train.learning_rate=0.01, now it is 0.5"
     ):
-        train_and_evaluate(tiny, tmp_path)
+        train_and_evaluate(tiny, tmp_path / "run")
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(tiny, tmp_path):
