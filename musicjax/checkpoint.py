@@ -122,7 +122,17 @@ def _rest(state: TrainState) -> dict:
 def save_config(workdir: Path, config: Config, fingerprint: str) -> None:
     """Writes config.json."""
     saved = {"format": FORMAT, "corpus": fingerprint, "config": config.to_dict()}
-    (workdir / "config.json").write_text(json.dumps(saved, indent=2) + "\n")
+    write_whole(workdir / "config.json", json.dumps(saved, indent=2) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file, or leaves what was there: a stop or a full disk leaves no half of it."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        temporary.write_text(text)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_config(workdir: str | Path) -> tuple[Config, str]:

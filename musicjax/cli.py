@@ -2,8 +2,10 @@
 
 import difflib
 import errno
+import os
 import runpy
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from musicjax.config import flat_fields
 from musicjax.errors import InputError
 
 _CONFIG = "config"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def define_config() -> None:
@@ -36,22 +39,18 @@ def run(main: Callable, define_flags: Callable[[], None]) -> None:
     """
     flags.DEFINE_bool("debug", False, "Show tracebacks.")
     define_flags()
-    logging.set_verbosity(logging.WARNING)  # Orbax tells of each file at level info
+    if "--debug" not in sys.argv:
+        # Orbax logs each file, and each thread's traceback, of what it then raises here.
+        logging.set_verbosity(logging.FATAL)
+        threading.excepthook = _thread_excepthook
     for flag in flags.FLAGS.flags_by_module_dict()[__name__]:
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # --help shows these too
     try:
         app.run(lambda _: main(flags.FLAGS), flags_parser=_parse)
-    except (InputError, OSError) as error:
+    except Exception as error:
+        message = _message(error)
         # The flag may be unparsed here, so look at the command line itself.
-        if "--debug" in sys.argv:
-            raise
-        if isinstance(error, InputError):
-            message = str(error)
-        elif error.errno in (errno.ENOSPC, errno.EDQUOT):
-            message = f"no space left on the device for {error.filename or 'output'}; free some"
-        elif error.errno in (errno.EACCES, errno.EROFS):
-            message = f"{error.filename}: not writable; give another folder"
-        else:
+        if message is None or "--debug" in sys.argv:
             raise
         print(f"error: {' '.join(message.split())}", file=sys.stderr)
         sys.exit(2)
@@ -61,6 +60,24 @@ def run(main: Callable, define_flags: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
+
+
+def _thread_excepthook(arguments: threading.ExceptHookArgs) -> None:
+    if arguments.exc_value is None or _message(arguments.exc_value) is None:
+        threading.__excepthook__(arguments)
+
+
+def _message(error: BaseException) -> str | None:
+    """What to tell of an error that the user can mend; None for one that is ours."""
+    if isinstance(error, InputError):
+        return str(error)
+    filename = getattr(error, "filename", None)
+    # Orbax tells of a full disk by a ValueError with the system's text in it.
+    if getattr(error, "errno", None) in _FULL or os.strerror(errno.ENOSPC) in str(error):
+        return f"no space left on the device of {filename or 'the output'}; free some and try again"
+    if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EROFS:
+        return f"{filename}: not writable; give another folder"
+    return None
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -179,11 +179,12 @@ def train(config: Config, corpus: Corpus, workdir: Path) -> dict[str, float]:
                 examples += int(sum(batch["present"].sum() for batch in group))
                 progress.update(count)
                 progress.set_postfix(loss=f"{float(losses[count - 1]):.3f}", refresh=False)
+                if step % steps_per_epoch == 0:
+                    continue  # the epoch's end saves what belongs to it
                 if stopped.is_set():
-                    checkpoint.save(checkpoints, state, batches)
                     progress.close()
-                    print(f"stopped at step {step}; the same command goes on from there")
-                    raise KeyboardInterrupt
+                    checkpoint.save(checkpoints, state, batches)
+                    raise _stopped(step)
                 if time.monotonic() - saved_at > 60 * options.checkpoint_minutes:
                     checkpoint.save(checkpoints, state, batches)
                     saved_at = time.monotonic()
@@ -193,6 +194,8 @@ def train(config: Config, corpus: Corpus, workdir: Path) -> dict[str, float]:
             # --- end of an epoch ------------------------------------------------------------
             trained = module.metrics(jax.tree.map(float, state.sums))
             validated = evaluate(state.params, ordered_batches(held_out, options.batch_size))
+            if not np.isfinite(validated["loss"]):
+                raise InputError(_not_finite("validation loss", validated["loss"], step, workdir))
             state = state._replace(sums=jax.tree.map(jnp.zeros_like, state.sums))
             line = {
                 "epoch": epoch + 1,
@@ -203,16 +206,22 @@ def train(config: Config, corpus: Corpus, workdir: Path) -> dict[str, float]:
                 **{f"validation_{name}": value for name, value in validated.items()},
             }
             lines.append(line)
-            _write_metrics(workdir, lines)
+            text = "".join(json.dumps(row) + "\n" for row in lines)
+            checkpoint.write_whole(workdir / "metrics.jsonl", text)
             for name, value in line.items():
                 writer.add_scalar(name.replace("_", "/", 1), value, step)
             checkpoint.save(checkpoints, state, batches, validated["loss"])
             saved_at = time.monotonic()
             print(_describe(line, options.epochs), flush=True)
-            if not np.isfinite(validated["loss"]):
-                raise InputError(_not_finite("validation loss", validated["loss"], step, workdir))
+            if stopped.is_set() and step < total_steps:
+                raise _stopped(step)
     plot_losses(lines, workdir / "loss.png")
     return lines[-1]
+
+
+def _stopped(step: int) -> KeyboardInterrupt:
+    print(f"stopped at step {step}; the same command goes on from there", flush=True)
+    return KeyboardInterrupt()
 
 
 def _groups(batches: Iterator[dict], size: int, left: int) -> Iterator[list[dict]]:
@@ -273,12 +282,6 @@ def _read_metrics(workdir: Path, before: int) -> list[dict]:
     return [line for line in lines if line["step"] <= before]
 
 
-def _write_metrics(workdir: Path, lines: list[dict]) -> None:
-    temporary = workdir / "metrics.jsonl.tmp"
-    temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    temporary.replace(workdir / "metrics.jsonl")
-
-
 def _describe(line: dict, epochs: int) -> str:
     return (
         f"epoch {line['epoch']:3d}/{epochs}: "
@@ -299,18 +302,16 @@ def plot_losses(lines: list[dict], path: Path) -> None:
     validation = [line["validation_loss"] for line in lines]
     best = min(lines, key=lambda line: line["validation_loss"])
     figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.add_subplot(xlabel="epoch", ylabel="loss (nats a token, weighted by class)")
-    axes.plot(epochs, [line["train_loss"] for line in lines], label="training")
+    axes = figure.add_subplot(xlabel="epoch", ylabel="loss (nats a token)")
+    axes.plot(epochs, [line["train_loss"] for line in lines], label="training (with dropout)")
     axes.plot(epochs, validation, label="validation")
-    axes.plot(best["epoch"], best["validation_loss"], "o", color="C1")
-    axes.annotate(
-        f"best: {best['validation_loss']:.3f} at epoch {best['epoch']}",
-        (best["epoch"], best["validation_loss"]),
-        xytext=(0, 10),
-        textcoords="offset points",
-        ha="center",
+    axes.plot(
+        best["epoch"],
+        best["validation_loss"],
+        "o",
+        color="C1",
+        label=f"best: {best['validation_loss']:.3f} at epoch {best['epoch']}",
     )
-    axes.margins(y=0.15)
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)

@@ -8,6 +8,7 @@ musicjax.generate and musicjax.evaluate need. Stopped and started again, it goes
 """
 
 import copy
+import shutil
 from pathlib import Path
 
 from musicjax import cli
@@ -43,11 +44,13 @@ def train_and_evaluate(config: Config, workdir: str | Path) -> dict[str, float]:
     fingerprint = corpus.manifest["fingerprint"]
     if (workdir / "config.json").exists():
         _check_same_run(workdir, *checkpoint.load_config(workdir), config, fingerprint)
-    workdir.mkdir(parents=True, exist_ok=True)
-    checkpoint.save_config(workdir, config, fingerprint)
-    corpus.vocabulary.save(workdir / "vocabulary.json")
-    if not (workdir / "test_songs").exists():
+    else:
+        workdir.mkdir(parents=True, exist_ok=True)
+        corpus.vocabulary.save(workdir / "vocabulary.json")
+        shutil.rmtree(workdir / "test_songs", ignore_errors=True)
         corpus.only("test").save(workdir / "test_songs")
+    # Last, and whole or not at all: with it the work dir is one.
+    checkpoint.save_config(workdir, config, fingerprint)
     return loop.train(config, corpus, workdir)
 
 

@@ -125,11 +125,17 @@ def test_debug_shows_the_traceback(tmp_path):
     assert "Traceback" in done.stderr
 
 
-def test_a_full_disk_is_one_clear_line(folder, tmp_path):
-    """/dev/full stands for it: writing the corpus there fails as a full disk does."""
+@pytest.mark.parametrize(
+    "full",
+    [
+        "OSError(errno.ENOSPC, 'No space left on device', str(path))",
+        "ValueError('RESOURCE_EXHAUSTED: Failed to write: No space left on device')",  # Orbax
+    ],
+)
+def test_a_full_disk_is_one_clear_line(folder, tmp_path, full):
     code = (
         "import sys, errno, numpy as np\n"
-        "def full(path, *_): raise OSError(errno.ENOSPC, 'No space left on device', str(path))\n"
+        f"def full(path, *_): raise {full}\n"
         "np.save = full\n"
         "sys.argv = ['encode', *sys.argv[1:]]\n"
         "import runpy; runpy.run_module('musicjax.encode', run_name='__main__')\n"

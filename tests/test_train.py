@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import threading
 
 import jax
 import jax.numpy as jnp
@@ -79,7 +78,6 @@ def test_stopped_and_resumed_is_bit_equal_to_unbroken(tiny, tmp_path, monkeypatc
     tiny.train.epochs = 3
     train_and_evaluate(tiny, tmp_path / "whole")
 
-    # Stopped by a signal in the middle of the second epoch, and again in the third.
     make_train_steps = loop.make_train_steps
 
     def stopping_at(call):
@@ -98,11 +96,11 @@ def test_stopped_and_resumed_is_bit_equal_to_unbroken(tiny, tmp_path, monkeypatc
 
         return make
 
-    assert threading.current_thread() is threading.main_thread()
     per_epoch = lines(tmp_path / "whole")[0]["step"]
-    calls_an_epoch = -(-per_epoch // tiny.train.steps_per_call)
-    assert calls_an_epoch > 3
-    for call in (calls_an_epoch + 2, calls_an_epoch):
+    an_epoch = -(-per_epoch // tiny.train.steps_per_call)  # calls
+    assert an_epoch > 3
+    # In the middle of the first epoch, at its very end, and in the middle of the last.
+    for call in (2, an_epoch - 2, an_epoch + 3):
         monkeypatch.setattr(loop, "make_train_steps", stopping_at(call))
         with pytest.raises(KeyboardInterrupt):
             train_and_evaluate(tiny, tmp_path / "broken")
