@@ -6,11 +6,15 @@ from pathlib import Path
 # The log tells of every CPU feature otherwise.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import jax
 import numpy as np
 import pytest
 
 from musicjax import midi
 from musicjax.song import Meter, Song, Tempo, Track
+
+# Most of the tests' time is compilation. The command lines, run as processes, compile in full.
+jax.config.update("jax_disable_most_optimizations", True)
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "midi"

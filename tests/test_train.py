@@ -175,8 +175,6 @@ def test_every_variant_trains_two_steps(variant, folder, tmp_path, monkeypatch):
     last = train_and_evaluate(config, tmp_path)
     assert last["step"] >= 2
     assert np.isfinite(last["validation_loss"])
-    results = evaluate(tmp_path)
-    assert np.isfinite(results["model"]["nats"])
 
 
 @pytest.mark.parametrize(

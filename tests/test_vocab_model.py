@@ -10,6 +10,7 @@ from musicjax.models import vocab
 from musicjax.models.vocab import Attention
 from musicjax.vocabulary import Token, Vocabulary
 
+call = jax.jit(lambda model, *inputs: model(*inputs))
 VOCABULARY = Vocabulary.build({Token((40 + i,), 12): 12 - i for i in range(11)})
 
 
@@ -70,7 +71,7 @@ def test_every_variant_has_the_parts_its_source_has(variant):
     assert len(model.encoder) == 1
     assert model.encoder[0].w_x.shape[0] == (1 if variant == "baseline" else 2)
     assert len(model.decoder) == (0 if variant == "baseline" else 1)
-    logits = model(tokens_of(config)[:, :-1])
+    logits = call(model, tokens_of(config)[:, :-1])
     assert logits.shape == (5, VOCABULARY.size)
     assert logits.dtype == jnp.float32
 
@@ -93,11 +94,11 @@ def test_dropout_only_in_training_and_by_its_key():
     config, model = build(dropout=0.5)
     tokens = tokens_of(config)[:, :-1]
     keys = jax.random.split(jax.random.key(0))
-    np.testing.assert_array_equal(model(tokens), model(tokens))
-    np.testing.assert_array_equal(model(tokens, keys[0]), model(tokens, keys[0]))
-    assert not np.allclose(model(tokens, keys[0]), model(tokens, keys[1]))
+    np.testing.assert_array_equal(call(model, tokens), call(model, tokens))
+    np.testing.assert_array_equal(call(model, tokens, keys[0]), call(model, tokens, keys[0]))
+    assert not np.allclose(call(model, tokens, keys[0]), call(model, tokens, keys[1]))
     config, model = build(dropout=0.0)
-    np.testing.assert_array_equal(model(tokens, keys[0]), model(tokens))
+    np.testing.assert_array_equal(call(model, tokens, keys[0]), call(model, tokens))
 
 
 def test_loss_is_weighted_and_masks_the_unseen_and_the_absent():
@@ -105,9 +106,10 @@ def test_loss_is_weighted_and_masks_the_unseen_and_the_absent():
     tokens = tokens_of(config, batch=6).at[0, -1].set(0)
     present = jnp.ones(6).at[5].set(0.0)
     weights = jnp.arange(VOCABULARY.size, dtype=jnp.float32)
+    batch = {"tokens": tokens, "present": present}
     with jax.numpy_dtype_promotion("strict"):
-        value, sums = vocab.loss(model, {"tokens": tokens, "present": present}, weights)
-    log_p = np.array(jax.nn.log_softmax(vocab.without_unknown(model(tokens[:, :-1]))))
+        value, sums = jax.jit(vocab.loss)(model, batch, weights)
+    log_p = np.array(jax.nn.log_softmax(vocab.without_unknown(call(model, tokens[:, :-1]))))
     target = np.asarray(tokens[:, -1])
     nats = np.array([-log_p[i, target[i]] for i in range(1, 5)])
     w = target[1:5].astype(np.float32)
@@ -118,19 +120,17 @@ def test_loss_is_weighted_and_masks_the_unseen_and_the_absent():
     assert metrics["nats"] == pytest.approx(nats.mean(), rel=1e-5)
     assert metrics["perplexity"] == pytest.approx(np.exp(nats.mean()), rel=1e-5)
     assert metrics["loss"] == pytest.approx((w * nats).sum() / w.sum(), rel=1e-5)
-    gradient = jax.grad(
-        lambda m: vocab.loss(m, {"tokens": tokens, "present": present}, weights)[0]
-    )(model)
+    gradient = jax.jit(jax.grad(lambda m: vocab.loss(m, batch, weights)[0]))(model)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
 def test_unweighting_divides_the_probabilities_by_the_weights():
     config, model = build()
     tokens = tokens_of(config)[:, :-1]
-    before = np.array(jax.nn.softmax(vocab.without_unknown(model(tokens))))
+    before = np.array(jax.nn.softmax(vocab.without_unknown(call(model, tokens))))
     weights = VOCABULARY.class_weights(1.0)
     vocab.unweight(model, weights)
-    after = np.array(jax.nn.softmax(vocab.without_unknown(model(tokens))))
+    after = np.array(jax.nn.softmax(vocab.without_unknown(call(model, tokens))))
     expected = before[:, 1:] / weights[1:]
     np.testing.assert_allclose(after[:, 1:], expected / expected.sum(-1, keepdims=True), rtol=1e-4)
 
