@@ -22,7 +22,9 @@ def get_config(variant: str = "") -> Config:
 
     config.data = data = ConfigDict()
     data.source = "chorales"  # or a folder of MIDI files at any depth, or a corpus folder
-    data.track = "all"  # piano, vocals, drums, bass, guitar, or a pattern for track names
+    # all, piano, vocals, drums, bass, guitar, or a pattern for track names; default is all, and of
+    # the chorales soprano and bass, since four voices make more types than they have music
+    data.track = "default"
     data.transpose = True  # songs to C major or A minor, by an estimate of their key
     data.longest_rest = 4  # quarters; longer rests are cut; 0 keeps them
     data.longest_note = 16  # quarters; longer notes are followed by a rest; 0 keeps them
@@ -63,7 +65,6 @@ def get_config(variant: str = "") -> Config:
         case "":
             pass
         case "quick":
-            data.track = "soprano|bass"
             model.embedding_size = 48
             model.encoder_size = 64
             model.decoder_size = 96

@@ -7,6 +7,7 @@ Training does this by itself and keeps the result in the user's cache folder; it
 while every setting of `config.data` and every source file is the same.
 """
 
+import copy
 import hashlib
 import json
 from collections import Counter
@@ -38,6 +39,7 @@ def encode_corpus(data) -> Corpus:
     """
     from tqdm import tqdm
 
+    data = with_track(data)
     files = corpora.find_songs(data.source)
     songs, skipped, pieces, names = [], [], [], Counter()
     ids: dict[Token, int] = {}  # provisional, in order of appearance
@@ -107,6 +109,14 @@ def encode_corpus(data) -> Corpus:
     return Corpus(manifest, songs, stored, vocabulary, skipped)
 
 
+def with_track(data):
+    """`config.data` with the track that "default" means for its source."""
+    if data.track == "default":
+        data = copy.deepcopy(data)
+        data.track = corpora.default_track(data.source)
+    return data
+
+
 class Prepared(NamedTuple):
     """A song as the encoder wants it.
 
@@ -123,9 +133,9 @@ class Prepared(NamedTuple):
     semitones: int
 
 
-def prepare(song: Song, data) -> Prepared:
-    """The part of a song that `config.data` asks for, transposed if it says so."""
-    chosen, rule = part.choose_part(song, data.track)
+def prepare(song: Song, data, track: str | None = None) -> Prepared:
+    """The part of a song that `config.data` asks for, or `track`, transposed if it says so."""
+    chosen, rule = part.choose_part(song, track or with_track(data).track)
     if not data.transpose:
         return Prepared(chosen, rule, None, 0)
     chosen, found, semitones = key.transpose_to_c(chosen)
@@ -234,6 +244,7 @@ def open_corpus(data, cache: str | Path | None = None) -> Corpus:
     """
     import platformdirs
 
+    data = with_track(data)
     source = Path(data.source).expanduser()
     if (source / "manifest.json").is_file():
         return Corpus.load(source)

@@ -79,6 +79,7 @@ class Options:
     max_repeats: int = 4  # the same token in a row
     unweight: bool = True  # take the training's class weights out; the paper did not
     prime: str | None = None  # MIDI file to continue; default: windows of test songs
+    prime_track: str | None = None  # its part, as data.track; default: the training songs'
     unknown_tokens: str = "error"  # of the prime; or "nearest" (most similar known), or "drop"
     include_prime: bool = True  # write the prime too, as a track of its own
     qpm: float | None = None  # tempo in quarters a minute; default: the prime's
@@ -131,7 +132,7 @@ def generate(workdir: str | Path, options: Options | None = None) -> list[Piece]
     held_out = Corpus.load(Path(workdir) / "test_songs")
     seeds = range(options.seed, options.seed + options.num)
     if song:
-        prime = prime_from_song(song, vocabulary, config, options.unknown_tokens)
+        prime = prime_from_song(song, vocabulary, config, options)
         primes = [prime] * options.num
     else:
         primes = [prime_from_corpus(held_out, config.train, seed) for seed in seeds]
@@ -169,23 +170,24 @@ def generate(workdir: str | Path, options: Options | None = None) -> list[Piece]
     return pieces
 
 
-def prime_from_song(song: Song, vocabulary: Vocabulary, config, unknown_tokens: str) -> Prime:
+def prime_from_song(song: Song, vocabulary: Vocabulary, config, options: Options) -> Prime:
     """The end of a song, encoded as the training songs were.
 
     Raises:
         InputError: the song lacks the part, is too short, or has tokens that the model does not
-            know while unknown_tokens is "error".
+            know while options.unknown_tokens is "error".
     """
-    prepared = encode.prepare(song, config.data)
+    track = options.prime_track or config.data.track
+    prepared = encode.prepare(song, config.data, track)
     if not prepared.song.tracks:
         names = ", ".join(sorted({track.name or "(no name)" for track in song.tracks}))
         raise InputError(
-            f"{song.source}: no track for data.track={config.data.track!r}, which the model was "
-            f"trained on; its tracks are {names}"
+            f"{song.source}: no track for {track!r}; its tracks are {names}; choose by "
+            "--prime_track, such as --prime_track=all"
         )
     tokens = encode.tokens_of(prepared.song, config.data).tokens[-config.train.window :]
     unknown = [token for token in tokens if not vocabulary.encode([token])[0]]
-    if unknown and unknown_tokens == "error":
+    if unknown and options.unknown_tokens == "error":
         some = ", ".join(map(str, unknown[:3]))
         raise InputError(
             f"{song.source}: {len(unknown)} of the prime's last {len(tokens)} tokens are unknown "
@@ -193,7 +195,7 @@ def prime_from_song(song: Song, vocabulary: Vocabulary, config, unknown_tokens: 
             "--unknown_tokens=nearest to replace them by the most similar ones, or =drop to leave "
             "them out"
         )
-    if unknown_tokens == "nearest":
+    if options.unknown_tokens == "nearest":
         known = [
             token if vocabulary.encode([token])[0] else vocabulary.nearest(token)
             for token in tokens
@@ -309,6 +311,7 @@ def _define_flags() -> None:
         ("max_repeats", flags.DEFINE_integer, "Most times that one token comes in a row."),
         ("unweight", flags.DEFINE_bool, "Take the training's class weights out."),
         ("prime", flags.DEFINE_string, "MIDI file to continue; default: test songs' windows."),
+        ("prime_track", flags.DEFINE_string, "Its part, as data.track; default: as trained."),
         ("unknown_tokens", flags.DEFINE_string, f"Of the prime: one of {', '.join(UNKNOWN)}."),
         ("include_prime", flags.DEFINE_bool, "Write the prime too, as a track of its own."),
         ("qpm", flags.DEFINE_float, "Tempo in quarters a minute; default: the prime's."),

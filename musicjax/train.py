@@ -14,7 +14,7 @@ from pathlib import Path
 from musicjax import cli
 from musicjax.config import Config, check_config, flat_fields
 from musicjax.corpus import Corpus
-from musicjax.encode import open_corpus
+from musicjax.encode import open_corpus, with_track
 from musicjax.errors import InputError
 
 # What may change when a work dir is used again: nothing that has shaped the steps already done.
@@ -60,11 +60,12 @@ def _with_settings_of(corpus: Corpus, config: Config) -> Config:
     They differ only if the source is a corpus folder.
     """
     settings = corpus.manifest["settings"] | {"source": config.data.source}
-    changed = {name: value for name, value in settings.items() if config.data[name] != value}
+    asked = with_track(config.data)
+    changed = {name: value for name, value in settings.items() if asked[name] != value}
     if changed:
         print(f"{config.data.source} was encoded with {changed}; data.* is taken from it")
-        config = copy.deepcopy(config)
-        config.data.update(settings)
+    config = copy.deepcopy(config)
+    config.data.update(settings)
     return config
 
 

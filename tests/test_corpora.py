@@ -34,6 +34,13 @@ def test_a_missing_or_empty_folder_is_one_clear_line(tmp_path):
         find_songs(str(tmp_path))
 
 
+def test_the_default_track_is_all_and_of_the_chorales_two_voices(folder):
+    assert load_config().data.track == "default"
+    assert encode.with_track(settings("chorales")).track == "soprano|bass"
+    corpus = encode.encode_corpus(settings(folder))
+    assert corpus.manifest["settings"]["track"] == "all"
+
+
 def test_chorales_have_four_voices_and_fill_whole_notes(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     files = {file.name: file.path for file in find_songs("chorales")}

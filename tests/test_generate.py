@@ -135,8 +135,16 @@ def test_a_prime_without_the_part_or_that_cannot_be_read(workdir, tmp_path):
     midi.write_song(
         make_song(make_track([(0, 480, 36)], name="Kit", is_drum=True)), tmp_path / "kit.mid"
     )
-    with pytest.raises(InputError, match=r"no track for data.track='all'.* its tracks are Kit"):
+    with pytest.raises(
+        InputError, match=r"no track for 'all'; its tracks are Kit; choose by --prime"
+    ):
         generate(workdir, Options(prime=str(tmp_path / "kit.mid")))
+    kit = make_track([(i * 480, 480, 60 + i % 3) for i in range(40)], name="Kit", is_drum=True)
+    midi.write_song(make_song(kit), tmp_path / "kit.mid")
+    options = Options(
+        num=1, prime=str(tmp_path / "kit.mid"), prime_track="kit", unknown_tokens="nearest"
+    )
+    assert generate(workdir, options)[0].tokens
     (tmp_path / "bad.mid").write_bytes(b"GIF89a")
     with pytest.raises(InputError, match="not_midi"):
         generate(workdir, Options(prime=str(tmp_path / "bad.mid")))

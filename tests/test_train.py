@@ -166,7 +166,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(tiny, tmp_pat
 @pytest.mark.parametrize("variant", ["", "quick", "large", "baseline", "anushree"])
 def test_every_variant_trains_two_steps(variant, folder, tmp_path, monkeypatch):
     config = load_config(variant)
-    config.data.source, config.data.track = str(folder), "all"
+    config.data.source = str(folder)
     for name in ("embedding_size", "encoder_size", "attention_size", "decoder_size"):
         config.model[name] = 8
     config.model.dense_size = min(config.model.dense_size, 8)

@@ -22,6 +22,11 @@ class SongFile:
     metadata: dict = dataclasses.field(default_factory=dict)
 
 
+def default_track(source: str) -> str:
+    """What data.track=default means: all, and of the chorales two voices."""
+    return "soprano|bass" if source == "chorales" else "all"
+
+
 def find_songs(source: str) -> list[SongFile]:
     """The songs of `chorales`, or of a folder of MIDI files at any depth, sorted by name.
 
