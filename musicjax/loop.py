@@ -248,7 +248,7 @@ def _check_finite(losses: np.ndarray, first_step: int, workdir: Path) -> None:
 def _not_finite(what: str, value: float, step: int, workdir: Path) -> str:
     return (
         f"the {what} became {value} at step {step}; expected a number: lower train.learning_rate "
-        f"or set train.clip_norm=1, with a new --workdir (the last good checkpoint is in {workdir})"
+        f"or set train.clip_norm=1, with a new --workdir (checkpoints saved before stay in {workdir})"
     )
 
 

@@ -6,12 +6,17 @@ from pathlib import Path
 # The log tells of every CPU feature otherwise.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import hypothesis
 import jax
 import numpy as np
 import pytest
 
 from musicjax import midi
 from musicjax.song import Meter, Song, Tempo, Track
+
+# The same examples each time, however busy the machine is.
+hypothesis.settings.register_profile("musicjax", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("musicjax")
 
 # Most of the tests' time is compilation. The command lines, run as processes, compile in full.
 jax.config.update("jax_disable_most_optimizations", True)
