@@ -78,6 +78,11 @@ def open_checkpoints(workdir: str | Path) -> ocp.training.Checkpointer:
     )
 
 
+def has_checkpoint(workdir: str | Path) -> bool:
+    """Whether anything was trained in a work dir."""
+    return any(path.name.isdigit() for path in (Path(workdir) / "checkpoints").glob("*"))
+
+
 def save(
     checkpoints: ocp.training.Checkpointer,
     state: TrainState,
@@ -171,14 +176,11 @@ def load_trained(workdir: str | Path, which: str = "best") -> Trained:
     """
     config, _ = load_config(workdir)
     vocabulary = Vocabulary.load(Path(workdir) / "vocabulary.json")
-    folder = Path(workdir) / "checkpoints"
-    if not folder.is_dir():
+    if not has_checkpoint(workdir):
         raise InputError(f"{workdir}: no checkpoint yet; train for at least one epoch")
     with open_checkpoints(workdir) as checkpoints:
         found = sorted(checkpoints.checkpoints, key=lambda checkpoint: checkpoint.step)
         scored = [checkpoint for checkpoint in found if checkpoint.metrics]
-        if not found:
-            raise InputError(f"{workdir}: no checkpoint yet; train for at least one epoch")
         chosen = found[-1]
         if which == "best" and scored:
             chosen = min(scored, key=lambda checkpoint: checkpoint.metrics["validation_loss"])

@@ -23,10 +23,10 @@ from tqdm import tqdm
 from musicjax import checkpoint
 from musicjax.checkpoint import TrainState
 from musicjax.config import Config
-from musicjax.corpus import Corpus
 from musicjax.dataset import Windows, batches_per_epoch, ordered_batches, training_batches
 from musicjax.errors import InputError
 from musicjax.models import MODELS
+from musicjax.vocabulary import Vocabulary
 
 
 def make_optimizer(train, total_steps: int) -> optax.GradientTransformation:
@@ -92,23 +92,25 @@ def make_evaluate(loss_fn: Callable, metrics: Callable) -> Callable:
     return evaluate
 
 
-def train(config: Config, corpus: Corpus, workdir: Path) -> dict[str, float]:
+def train(
+    config: Config, vocabulary: Vocabulary, windows: Windows, held_out: Windows, workdir: Path
+) -> dict[str, float]:
     """Trains to the config's last epoch, from the last checkpoint if the work dir has one.
 
     Args:
         config: checked by musicjax.train.
-        corpus: encoded songs.
+        vocabulary: of the windows' tokens.
+        windows: to train on.
+        held_out: to validate on after each epoch.
         workdir: holds config.json already.
     Returns:
         the last epoch's line of metrics.jsonl.
     Raises:
-        InputError: a split without windows; or the loss is no longer a number.
+        InputError: the loss is no longer a number.
         KeyboardInterrupt: stopped by SIGINT or SIGTERM; a checkpoint was saved.
     """
     # --- input ------------------------------------------------------------------------------
     options = config.train
-    windows = Windows(corpus, "train", options.window, options.pad)
-    held_out = Windows(corpus, "validation", options.window, options.pad)
     steps_per_epoch = batches_per_epoch(windows, options.batch_size, options.stride)
     total_steps = steps_per_epoch * options.epochs
     batches = training_batches(
@@ -124,8 +126,8 @@ def train(config: Config, corpus: Corpus, workdir: Path) -> dict[str, float]:
 
     # --- model and optimizer ----------------------------------------------------------------
     module = MODELS[config.model.name]
-    class_weights = jnp.asarray(corpus.vocabulary.class_weights(options.class_weights))
-    graph, params = nnx.split(module.build(config, corpus.vocabulary))
+    class_weights = jnp.asarray(vocabulary.class_weights(options.class_weights))
+    graph, params = nnx.split(module.build(config, vocabulary))
 
     def loss_fn(params, batch, dropout_key):
         return module.loss(nnx.merge(graph, params), batch, class_weights, dropout_key)
@@ -208,6 +210,7 @@ def train(config: Config, corpus: Corpus, workdir: Path) -> dict[str, float]:
             lines.append(line)
             text = "".join(json.dumps(row) + "\n" for row in lines)
             checkpoint.write_whole(workdir / "metrics.jsonl", text)
+            plot_losses(lines, workdir / "loss.png")
             for name, value in line.items():
                 writer.add_scalar(name.replace("_", "/", 1), value, step)
             checkpoint.save(checkpoints, state, batches, validated["loss"])
@@ -215,7 +218,6 @@ def train(config: Config, corpus: Corpus, workdir: Path) -> dict[str, float]:
             print(_describe(line, options.epochs), flush=True)
             if stopped.is_set() and step < total_steps:
                 raise _stopped(step)
-    plot_losses(lines, workdir / "loss.png")
     return lines[-1]
 
 
@@ -248,7 +250,7 @@ def _check_finite(losses: np.ndarray, first_step: int, workdir: Path) -> None:
 def _not_finite(what: str, value: float, step: int, workdir: Path) -> str:
     return (
         f"the {what} became {value} at step {step}; expected a number: lower train.learning_rate "
-        f"or set train.clip_norm=1, with a new --workdir (checkpoints saved before stay in {workdir})"
+        f"or set train.clip_norm=1, with a new --workdir (what was saved before stays in {workdir})"
     )
 
 

@@ -39,10 +39,15 @@ def train_and_evaluate(config: Config, workdir: str | Path) -> dict[str, float]:
     config = _with_settings_of(corpus, config)
 
     from musicjax import checkpoint, compilation, loop
+    from musicjax.dataset import Windows
 
     compilation.enable_cache()
+    windows, held_out = (
+        Windows(corpus, split, config.train.window, config.train.pad)
+        for split in ("train", "validation")
+    )
     fingerprint = corpus.manifest["fingerprint"]
-    if (workdir / "config.json").exists():
+    if checkpoint.has_checkpoint(workdir):
         _check_same_run(workdir, *checkpoint.load_config(workdir), config, fingerprint)
     else:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -51,7 +56,7 @@ def train_and_evaluate(config: Config, workdir: str | Path) -> dict[str, float]:
         corpus.only("test").save(workdir / "test_songs")
     # Last, and whole or not at all: with it the work dir is one.
     checkpoint.save_config(workdir, config, fingerprint)
-    return loop.train(config, corpus, workdir)
+    return loop.train(config, corpus.vocabulary, windows, held_out, workdir)
 
 
 def _with_settings_of(corpus: Corpus, config: Config) -> Config:

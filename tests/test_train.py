@@ -161,6 +161,17 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(tiny, tmp_pat
         InputError, match=r"the training loss became (nan|inf) at step \d+; expected"
     ):
         train_and_evaluate(tiny, tmp_path)
+    with pytest.raises(InputError, match="no checkpoint yet"):
+        checkpoint.load_trained(tmp_path)
+    tiny.train.learning_rate = 0.01  # nothing was trained, so the work dir is free
+    assert np.isfinite(train_and_evaluate(tiny, tmp_path)["validation_loss"])
+
+
+def test_what_cannot_be_trained_leaves_no_work_dir(tiny, tmp_path):
+    tiny.train.window = 1000
+    with pytest.raises(InputError, match="no window in the train split"):
+        train_and_evaluate(tiny, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("variant", ["", "quick", "large", "baseline", "anushree"])
