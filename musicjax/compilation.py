@@ -12,4 +12,5 @@ def enable_cache() -> None:
     if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         folder = platformdirs.user_cache_path("musicjax") / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    # By default only what takes a second is kept; a start compiles many small programs too.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

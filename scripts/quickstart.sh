@@ -8,4 +8,5 @@ workdir="${1:-runs/quick}"
 python -m musicjax.train --config=configs/vocab.py:quick --workdir="$workdir"
 python -m musicjax.evaluate --workdir="$workdir"
 python -m musicjax.generate --workdir="$workdir" --num=4
+echo "The quickstart took $SECONDS seconds."
 echo "Listen to $workdir/samples/*.mid and look at the .png beside each; the curve is $workdir/loss.png."
