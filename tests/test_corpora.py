@@ -4,6 +4,7 @@ import shutil
 import numpy as np
 import pytest
 from conftest import SHARED, load_config, make_song, make_track, random_song
+from test_vocabulary import round_trip
 
 from musicjax import encode, midi
 from musicjax.corpora import find_songs
@@ -41,10 +42,20 @@ def test_the_default_track_is_all_and_of_the_chorales_two_voices(folder):
     assert corpus.manifest["settings"]["track"] == "all"
 
 
-def test_chorales_have_four_voices_and_fill_whole_notes(monkeypatch):
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    files = {file.name: file.path for file in find_songs("chorales")}
-    song = midi.read_song(files["bwv269.mid"])  # "Aus meines Herzens Grunde", G major, 3/4
+@pytest.fixture(scope="module")
+def chorales():
+    """In the user's own cache: reading them from music21 takes a minute."""
+    return {file.name: file.path for file in find_songs("chorales")}
+
+
+def test_round_trip_over_all_chorales(chorales):
+    assert len(chorales) == 350  # 371 numbers in Riemenschneider's edition, 21 of them twice
+    for path in chorales.values():
+        assert len(round_trip(path).tokens) >= 30
+
+
+def test_chorales_have_four_voices_in_time(chorales):
+    song = midi.read_song(chorales["bwv269.mid"])  # "Aus meines Herzens Grunde", G major, 3/4
     assert [track.name for track in song.tracks] == ["Soprano", "Alto", "Tenor", "Bass"]
     assert song.meters[0][1:] == (3, 4)
     assert song.keys[0].fifths == 1

@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musicjax import midi
-from musicjax.corpora import find_songs
 from musicjax.errors import InputError
 from musicjax.vocabulary import (
     Token,
@@ -136,15 +135,6 @@ def round_trip(path):
     total = sum(token.duration for token in encoded.tokens)
     assert total == back.end_ticks
     return encoded
-
-
-def test_round_trip_over_all_chorales(monkeypatch):
-    monkeypatch.delenv("XDG_CACHE_HOME")  # rendering them takes a minute: keep it for the user
-    files = find_songs("chorales")
-    assert len(files) == 350  # 371 numbers of Riemenschneider's, 21 of them twice
-    for file in files:
-        encoded = round_trip(file.path)
-        assert len(encoded.tokens) >= 30
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/midi is not there")
