@@ -6,7 +6,7 @@
     checkpoints/       the last and the best (lowest validation loss) by Orbax
     metrics.jsonl      one line an epoch; TensorBoard's events and loss.png show the same
 
-It holds no path, and can be moved to another machine.
+Nothing outside it is needed: it can be moved to another machine.
 """
 
 import json

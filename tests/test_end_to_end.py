@@ -53,7 +53,7 @@ def test_from_midi_files_to_music(folder, tmp_path):
     )
     assert "epoch   2/2" in said
     assert f"--workdir={runs}" in said
-    moved = runs.rename(tmp_path / "elsewhere")  # a work dir holds no path
+    moved = runs.rename(tmp_path / "elsewhere")  # a work dir needs nothing outside it
     said = good("musicjax.generate", f"--workdir={moved}", f"--output={out}", "--num=3", "--tokens")
     assert len(said.splitlines()) == 3
     songs = [midi.read_song(out / f"seed_{i}.mid") for i in range(3)]
