@@ -16,13 +16,12 @@ import numpy as np
 from musicjax import cli, encode, midi
 from musicjax.corpus import Corpus
 from musicjax.errors import InputError
-from musicjax.piano_roll import plot_piano_roll
+from musicjax.piano_roll import COLOURS, plot_piano_roll
 from musicjax.song import Song, Tempo
 from musicjax.vocabulary import UNITS_PER_QUARTER, Token, Vocabulary, tokens_to_track
 
 MODES = ("sample", "greedy", "best_of_three")
 UNKNOWN = ("error", "nearest", "drop")
-COLOURS = ("#9aa5b1", "#d1495b")  # prime, generated
 
 
 class Prime(NamedTuple):
@@ -284,7 +283,7 @@ def write_pieces(pieces: list[Piece], output: str | Path, *, tokens: bool = Fals
         path = output / f"seed_{piece.seed}.mid"
         midi.write_song(piece.song, path)
         title = f"seed {piece.seed}, after {piece.prime.name}"
-        colours = COLOURS[-len(piece.song.tracks) :]
+        colours = COLOURS[:2][-len(piece.song.tracks) :]  # the music has one colour, prime or not
         plot_piano_roll(piece.song, path.with_suffix(".png"), title=title, colours=colours)
         if tokens:
             path.with_suffix(".txt").write_text(" ".join(map(str, piece.tokens)) + "\n")

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from musicjax.song import Meter, Song
+from musicjax.vocabulary import pitch_name
 
-_NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 _BLACK_KEYS = (1, 3, 6, 8, 10)
 COLOURS = ("#9aa5b1", "#d1495b", "#2e86ab", "#3b8e5a", "#8f5fa8", "#e09f3e")
 
@@ -55,7 +55,7 @@ def plot_piano_roll(
     every = max(1, len(measures) // 24)
     axes.set_xticks(measures[::every], [str(i + 1) for i in range(0, len(measures), every)])
     named = [pitch for pitch in range(low, high + 1) if pitch % 12 in (0, 4, 7)]
-    axes.set_yticks(named, [f"{_NAMES[pitch % 12]}{pitch // 12 - 1}" for pitch in named])
+    axes.set_yticks(named, list(map(pitch_name, named)))
     axes.set_xlim(0, max(song.end_ticks, 1))
     axes.set_ylim(low - 0.5, high + 0.5)
     if any(track.name for track in song.tracks):

@@ -44,6 +44,11 @@ _TOKEN = re.compile(
 )
 
 
+def pitch_name(pitch: int) -> str:
+    """The name of a MIDI pitch: 60 is C4."""
+    return f"{_NAMES[pitch % 12]}{pitch // 12 - 1}"
+
+
 class Token(NamedTuple):
     """One element of music.
 
@@ -56,7 +61,7 @@ class Token(NamedTuple):
     duration: int
 
     def __str__(self) -> str:
-        name = ".".join(f"{_NAMES[p % 12]}{p // 12 - 1}" for p in self.pitches) or "rest"
+        name = ".".join(map(pitch_name, self.pitches)) or "rest"
         return f"{name}:{Fraction(self.duration, UNITS_PER_QUARTER)}"
 
 
