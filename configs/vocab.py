@@ -21,6 +21,7 @@ def get_config(variant: str = "") -> Config:
     config.seed = 0
 
     config.data = data = ConfigDict()
+    data.encoding = "vocabulary"
     data.source = "chorales"  # or a folder of MIDI files at any depth, or a corpus folder
     # all, piano, vocals, drums, bass, guitar, or a pattern for track names; default is all, and of
     # the chorales soprano and bass, since four voices make more types than they have music
@@ -28,7 +29,10 @@ def get_config(variant: str = "") -> Config:
     data.transpose = True  # songs to C major or A minor, by an estimate of their key
     data.longest_rest = 4  # quarters; longer rests are cut; 0 keeps them
     data.longest_note = 16  # quarters; longer notes are followed by a rest; 0 keeps them
-    data.validation_share = 0.1  # of the songs, chosen by a hash of their content
+    data.songs = 0  # use at most so many; 0: all
+    # content: songs are held out by a hash of their music; index: as the folder's index.tsv says
+    data.split_by = "content"
+    data.validation_share = 0.1  # of the songs; with an index that names none, of its train songs
     data.test_share = 0.1
 
     config.model = model = ConfigDict()

@@ -1,7 +1,7 @@
 """The work dir of a run: what training writes, and what generate and evaluate need.
 
     config.json        the config, with the version of this format
-    vocabulary.json    the tokens the model knows
+    vocabulary.json    the tokens the model knows, if it knows tokens
     test_songs/        the held-out test songs, a corpus folder
     checkpoints/       the last and the best (lowest validation loss) by Orbax
     metrics.jsonl      one line an epoch; TensorBoard's events and loss.png show the same
@@ -49,13 +49,13 @@ class Trained(NamedTuple):
     Attributes:
         model: with its trained parameters.
         config: of the run.
-        vocabulary: whose ids it reads and predicts.
+        vocabulary: whose ids it reads and predicts; None if it knows note states.
         step: of the checkpoint.
     """
 
     model: Any
     config: Config
-    vocabulary: Vocabulary
+    vocabulary: Vocabulary | None
     step: int
 
 
@@ -175,7 +175,8 @@ def load_trained(workdir: str | Path, which: str = "best") -> Trained:
         InputError: no work dir, no checkpoint in it, or one of another version.
     """
     config, _ = load_config(workdir)
-    vocabulary = Vocabulary.load(Path(workdir) / "vocabulary.json")
+    has_tokens = config.data.encoding == "vocabulary"
+    vocabulary = Vocabulary.load(Path(workdir) / "vocabulary.json") if has_tokens else None
     if not has_checkpoint(workdir):
         raise InputError(f"{workdir}: no checkpoint yet; train for at least one epoch")
     with open_checkpoints(workdir) as checkpoints:

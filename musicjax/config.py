@@ -32,27 +32,70 @@ def check_config(config: Config) -> None:
         data.validation_share + data.test_share < 1,
         f"less than 1 with data.test_share ({data.test_share}), so that songs are left to train on",
     )
+    expect("data.songs", data.songs >= 0, "a number of songs, or 0 for all")
+    expect("data.split_by", data.split_by in ("content", "index"), "'content' or 'index'")
+    encodings = {"vocab": "vocabulary", "biaxial": "note_state"}
+    expect("model.name", model.name in encodings, "'vocab' or 'biaxial'")
+    encoding = encodings[model.name]
+    expect("data.encoding", data.encoding == encoding, f"{encoding!r}, which {model.name} reads")
+    expect("model.dropout", 0 <= model.dropout < 1, "0 <= dropout < 1")
+    for name in ("epochs", "batch_size", "window", "steps_per_call"):
+        expect(f"train.{name}", train[name] > 0, "at least 1")
+    expect(
+        "train.optimizer",
+        train.optimizer in ("rmsprop", "adam", "adadelta"),
+        "'rmsprop', 'adam' or 'adadelta'",
+    )
+    expect("train.schedule", train.schedule in ("constant", "cosine"), "'constant' or 'cosine'")
+    expect("train.learning_rate", train.learning_rate > 0, "more than 0")
+    for name in ("clip_norm", "checkpoint_minutes"):
+        expect(f"train.{name}", train[name] >= 0, "0 or more")
+    {"vocab": _check_vocab, "biaxial": _check_biaxial}[model.name](data, model, train, expect)
+
+
+def _check_vocab(data, model, train, expect) -> None:
     for name in ("longest_rest", "longest_note"):
         expect(f"data.{name}", data[name] >= 0, "quarters, or 0 to keep all")
     for name in ("embedding_size", "encoder_size", "attention_size", "decoder_size"):
         expect(f"model.{name}", model[name] > 0, "at least 1")
     for name in ("encoder_layers", "decoder_layers", "dense_size"):
         expect(f"model.{name}", model[name] >= 0, "0 or more")
-    expect("model.name", model.name == "vocab", "'vocab'")
     expect("model.input", model.input in ("embedding", "scalar"), "'embedding' or 'scalar'")
     expect(
         "model.attention_scores",
         model.attention_scores in ("linear", "sigmoid"),
         "'linear' or 'sigmoid'",
     )
-    expect("model.dropout", 0 <= model.dropout < 1, "0 <= dropout < 1")
-    for name in ("epochs", "batch_size", "window", "stride", "steps_per_call"):
-        expect(f"train.{name}", train[name] > 0, "at least 1")
-    expect("train.optimizer", train.optimizer in ("rmsprop", "adam"), "'rmsprop' or 'adam'")
-    expect("train.schedule", train.schedule in ("constant", "cosine"), "'constant' or 'cosine'")
-    expect("train.learning_rate", train.learning_rate > 0, "more than 0")
-    for name in ("clip_norm", "class_weights", "checkpoint_minutes"):
-        expect(f"train.{name}", train[name] >= 0, "0 or more")
+    expect("train.stride", train.stride > 0, "at least 1")
+    expect("train.class_weights", train.class_weights >= 0, "0 or more")
+
+
+def _check_biaxial(data, model, train, expect) -> None:
+    expect("data.lowest", 0 <= data.lowest <= data.highest, "a MIDI pitch up to data.highest")
+    expect("data.highest", data.highest < 128, "a MIDI pitch, at most 127")
+    for name in ("time_sizes", "note_sizes"):
+        expect(f"model.{name}", len(model[name]) > 0 and min(model[name]) > 0, "sizes, such as (36,)")
+    for name, values in {
+        "model.output": ("hidden", "dense", "dense_per_note"),
+        "model.loss": ("squares", "likelihood"),
+        "model.feedback": ("none", "true", "sample"),
+        "model.beat": ("none", "signed", "bits"),
+        "model.numbers": ("index", "midi"),
+        "train.target": ("next", "literal"),
+        "train.starts": ("beginning", "bars"),
+        "train.short_songs": ("pad", "leave_out"),
+    }.items():
+        group, _, field = name.partition(".")
+        value = (model if group == "model" else train)[field]
+        expect(name, value in values, f"one of {', '.join(values)}")
+    bits = 2 if data.articulate else 1
+    if model.output == "hidden":
+        expect("model.loss", model.loss == "squares", "'squares' where model.output is 'hidden'")
+        expect("model.note_sizes", model.note_sizes[-1] == bits, f"{bits} last, as the output")
+        expect("model.feedback", model.feedback == "none", "'none' where model.output is 'hidden'")
+    expect("train.sounding_weight", train.sounding_weight > 0, "more than 0")
+    low, high = train.transpose_range
+    expect("train.transpose_range", low <= 0 <= high, "semitones (down, up), such as (-5, 6)")
 
 
 def flat_fields(config: Config, prefix: str = "") -> dict[str, Any]:

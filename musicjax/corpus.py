@@ -2,8 +2,9 @@
 
     manifest.json     format version, encoding and its settings, counts, fingerprint of the source
     songs.jsonl       one line a song: name, md5, key, transposition, split, offset, length, ...
-    data.npy          all songs end to end, memory-mapped; int32 token ids [tokens]
-    vocabulary.json   the tokens
+    data.npy          all songs end to end, memory-mapped: int32 token ids [tokens], or uint8
+                      [steps, bytes], the packed bits of note state matrices
+    vocabulary.json   the tokens, if the encoding has any
     skipped.jsonl     one line a file left out: name, reason, detail
 
 A corpus folder is written under a temporary name and renamed when whole. A reader refuses another
@@ -32,15 +33,15 @@ class Corpus:
     Attributes:
         manifest: see the module's docstring.
         songs: a dict for each song, in the order of `data`; `offset` and `length` locate it there.
-        data: int32 [tokens]: ids of `vocabulary`.
-        vocabulary: of the tokens.
+        data: int32 [tokens]: ids of `vocabulary`; or uint8 [steps, bytes]: packed note states.
+        vocabulary: of the tokens; None for note states.
         skipped: a dict for each file left out.
     """
 
     manifest: dict
     songs: list[dict]
     data: np.ndarray
-    vocabulary: Vocabulary
+    vocabulary: Vocabulary | None
     skipped: list[dict]
 
     def split(self, split: str) -> list[dict]:
@@ -48,12 +49,12 @@ class Corpus:
         return [song for song in self.songs if song["split"] == split]
 
     def encoded(self, song: dict) -> np.ndarray:
-        """int32 [length]: one song's token ids."""
+        """One song's part of `data`: [length] or [length, bytes]."""
         return self.data[song["offset"] : song["offset"] + song["length"]]
 
     def only(self, split: str) -> "Corpus":
         """A corpus of one split's songs, its data copied into memory; nothing skipped."""
-        songs, pieces, offset = [], [np.zeros(0, self.data.dtype)], 0
+        songs, pieces, offset = [], [self.data[:0]], 0
         for song in self.split(split):
             pieces.append(np.asarray(self.encoded(song)))
             songs.append(song | {"offset": offset})
@@ -77,7 +78,8 @@ class Corpus:
             _write_lines(temporary / "songs.jsonl", self.songs)
             _write_lines(temporary / "skipped.jsonl", self.skipped)
             np.save(temporary / "data.npy", self.data)
-            self.vocabulary.save(temporary / "vocabulary.json")
+            if self.vocabulary:
+                self.vocabulary.save(temporary / "vocabulary.json")
             temporary.chmod(0o755)  # mkdtemp gives the folder to its maker alone
             temporary.rename(path)
         finally:
@@ -108,10 +110,12 @@ class Corpus:
         ends = [song["offset"] + song["length"] for song in songs]
         if not len(data) == manifest["length"] == max(ends, default=0):
             raise InputError(
-                f"{path}: damaged: data.npy holds {len(data)} tokens, manifest.json says "
+                f"{path}: damaged: data.npy holds {len(data)} rows, manifest.json says "
                 f"{manifest['length']} and songs.jsonl {max(ends, default=0)}; encode it again"
             )
-        return cls(manifest, songs, data, Vocabulary.load(path / "vocabulary.json"), skipped)
+        has_tokens = manifest["encoding"] == "vocabulary"
+        vocabulary = Vocabulary.load(path / "vocabulary.json") if has_tokens else None
+        return cls(manifest, songs, data, vocabulary, skipped)
 
 
 def _write_lines(path: Path, rows: list[dict]) -> None:

@@ -17,21 +17,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from musicjax import cli, corpora, corpus, key, midi, part
-from musicjax.corpora import SongFile
+from musicjax import cli, corpora, corpus, key, midi, note_state, part
+from musicjax.corpora import SongFile, piano_rolls
 from musicjax.corpus import Corpus
 from musicjax.errors import InputError
+from musicjax.note_state import Bars, EncodedStates, NoteStateError
 from musicjax.song import Song
 from musicjax.vocabulary import EncodedSong, Token, Vocabulary, song_to_tokens
 
-ENCODER = 4  # raise it when the same file and settings would give other tokens
+ENCODER = 5  # raise it when the same file and settings would give other data
 
 
 def encode_corpus(data) -> Corpus:
     """Reads, cleans, transposes and encodes the songs of a source, in memory.
 
     Args:
-        data: `config.data`; its fields are explained in configs/vocab.py.
+        data: `config.data`; its fields are explained in configs/vocab.py and configs/nsm.py.
     Returns:
         a Corpus, not yet saved.
     Raises:
@@ -40,10 +41,9 @@ def encode_corpus(data) -> Corpus:
     from tqdm import tqdm
 
     data = with_track(data)
-    files = corpora.find_songs(data.source)
-    songs, skipped, pieces, names = [], [], [], Counter()
-    ids: dict[Token, int] = {}  # provisional, in order of appearance
-    totals = Counter()
+    encoder = _ENCODERS[data.encoding](data)
+    files = corpora.find_songs(data.source, data.split_by)
+    songs, skipped, names = [], [], Counter()
     for file in tqdm(files, desc=f"encoding {data.source}", unit="file", delay=1):
         try:
             content = file.path.read_bytes()
@@ -60,53 +60,184 @@ def encode_corpus(data) -> Corpus:
             detail = f"has {', '.join(sorted(tracks))}"
             skipped.append({"name": file.name, "reason": "no_track", "detail": detail})
             continue
-        encoded = tokens_of(in_c.song, data)
-        totals.update(
-            note_units=encoded.note_units,
-            clipped_units=encoded.clipped_units,
-            rests_cut=encoded.rests_cut,
-        )
+        try:
+            encoded = encoder.add(in_c.song)
+        except NoteStateError as error:
+            skipped.append({"name": file.name, "reason": error.reason, "detail": error.detail})
+            continue
         songs.append(
             {
                 "name": file.name,
                 "md5": hashlib.md5(content, usedforsecurity=False).hexdigest(),
-                "content": _content_hash(encoded.tokens),
                 "track": in_c.rule,
                 "key": in_c.key.name if in_c.key else None,
                 "transposed": in_c.semitones,
                 "qpm": round(song.main_qpm, 3),
                 "split": file.metadata.get("split"),
-                "offset": songs[-1]["offset"] + songs[-1]["length"] if songs else 0,
-                "length": len(encoded.tokens),
+                **encoded,
             }
-        )
-        pieces.append(
-            np.array([ids.setdefault(token, len(ids)) for token in encoded.tokens], np.int32)
         )
     if not songs:
         raise InputError(_nothing_left(data, files, skipped, names))
-    _assign_splits(songs, data.validation_share, data.test_share)
-    vocabulary, stored = _number(list(ids), pieces, [song["split"] for song in songs])
+    return _corpus(data, encoder, files, songs, skipped)
+
+
+def encode_rolls(data) -> Corpus:
+    """The corpus of an .npz of piano rolls, in the splits that it comes with.
+
+    Args:
+        data: `config.data`, for note states.
+    Raises:
+        InputError: not such a file, or of another width than `data`.
+    """
+    encoder = _NoteStates(data)
+    songs = []
+    for name, split, roll in piano_rolls.read_rolls(data.source):
+        width = data.highest - data.lowest + 1
+        if roll.shape[1] != width:
+            raise InputError(
+                f"{data.source}: its rolls have {roll.shape[1]} notes; data.lowest={data.lowest} "
+                f"to data.highest={data.highest} are {width}"
+            )
+        songs.append({"name": name, "split": split, **encoder.add_states(roll[..., None])})
+    return _corpus(data, encoder, [piano_rolls.song_file(data.source)], songs, [])
+
+
+def _corpus(data, encoder, files, songs: list[dict], skipped: list[dict]) -> Corpus:
+    """The corpus of encoded songs: their splits, places in `data`, and the manifest."""
+    songs, spare = _assign_splits(songs, data)
+    for song in spare:
+        detail = f"more than data.songs={data.songs}"
+        skipped.append({"name": song["name"], "reason": "spare", "detail": detail})
+    stored, vocabulary, found = encoder.finish(songs)
+    offset = 0
+    for song in songs:
+        del song["number"]
+        song["offset"] = offset
+        offset += song["length"]
     manifest = {
-        "encoding": "vocabulary",
+        "encoding": data.encoding,
         "encoder": ENCODER,
         "settings": data.to_dict(),
         "fingerprint": fingerprint(data, files),
         "program": part.PROGRAM_OF_PART.get(data.track, 0),
         "is_drum": data.track == "drums",
-        "counts": {
-            "files": len(files),
-            "songs": len(songs),
-            "skipped": len(skipped),
-            "tokens": len(stored),
-            "types": len(vocabulary.tokens) - 1,
-            "types_in_training": vocabulary.size - 1,
-            "rests_cut": totals["rests_cut"],
-        },
-        "clipped_share": totals["clipped_units"] / max(totals["note_units"], 1),
-        "repeat_share": _repeat_share(pieces, [song["split"] for song in songs]),
+        "counts": {"files": len(files), "songs": len(songs), "skipped": len(skipped)},
     }
-    return Corpus(manifest, songs, stored, vocabulary, skipped)
+    manifest["counts"] |= found.pop("counts")
+    return Corpus(manifest | found, songs, stored, vocabulary, skipped)
+
+
+class _Tokens:
+    """Encodes songs as tokens, and numbers them at the end."""
+
+    def __init__(self, data):
+        self._data = data
+        self._ids: dict[Token, int] = {}  # provisional, in order of appearance
+        self._pieces: list[np.ndarray] = []
+        self._totals = Counter()
+
+    def add(self, song: Song) -> dict:
+        """A song's fields: number, length, content."""
+        encoded = tokens_of(song, self._data)
+        self._totals.update(
+            note_units=encoded.note_units,
+            clipped_units=encoded.clipped_units,
+            rests_cut=encoded.rests_cut,
+        )
+        ids = [self._ids.setdefault(token, len(self._ids)) for token in encoded.tokens]
+        self._pieces.append(np.array(ids, np.int32))
+        return {
+            "number": len(self._pieces) - 1,
+            "length": len(ids),
+            "content": _content_of_tokens(encoded.tokens),
+        }
+
+    def finish(self, songs: list[dict]) -> tuple[np.ndarray, Vocabulary, dict]:
+        """The songs' data end to end, the vocabulary, and what the manifest tells of them."""
+        pieces = [self._pieces[song["number"]] for song in songs]
+        training = [p for p, s in zip(pieces, songs, strict=True) if s["split"] == "train"]
+        vocabulary, stored = _number(list(self._ids), pieces, training)
+        repeats = sum(int((piece[1:] == piece[:-1]).sum()) for piece in training)
+        totals = self._totals
+        return (
+            stored,
+            vocabulary,
+            {
+                "counts": {
+                    "tokens": len(stored),
+                    "types": len(vocabulary.tokens) - 1,
+                    "types_in_training": vocabulary.size - 1,
+                    "rests_cut": totals["rests_cut"],
+                },
+                "clipped_share": totals["clipped_units"] / max(totals["note_units"], 1),
+                # How many of the training songs' tokens are the same as the one before.
+                "repeat_share": repeats / max(sum(len(piece) - 1 for piece in training), 1),
+            },
+        )
+
+
+class _NoteStates:
+    """Encodes songs as note state matrices, packed."""
+
+    def __init__(self, data):
+        self._data = data
+        self._pieces: list[np.ndarray] = []
+        self._notes = self._outside = 0
+
+    def add(self, song: Song) -> dict:
+        """A song's fields: number, length, content, bars, moved.
+
+        Raises:
+            NoteStateError: there is no matrix for it.
+        """
+        encoded = states_of(song, self._data)
+        self._notes += encoded.notes
+        self._outside += encoded.outside
+        fields = self.add_states(encoded.states, encoded.bars)
+        return fields | {"moved": round(encoded.moved, 3)}
+
+    def add_states(self, states: np.ndarray, bars: tuple[Bars, ...] = (Bars(0, 16),)) -> dict:
+        """As `add`, of a matrix [T, N, C]."""
+        self._pieces.append(note_state.pack(states))
+        return {
+            "number": len(self._pieces) - 1,
+            "length": len(states),
+            "content": _content_of_states(states),
+            "bars": [list(bar) for bar in bars],
+        }
+
+    def finish(self, songs: list[dict]) -> tuple[np.ndarray, None, dict]:
+        """The songs' data end to end, no vocabulary, and what the manifest tells of them."""
+        pieces = [self._pieces[song["number"]] for song in songs]
+        notes = self._data.highest - self._data.lowest + 1
+        bits = 2 if self._data.articulate else 1
+        totals = np.zeros(8, np.int64)
+        for piece, song in zip(pieces, songs, strict=True):
+            if song["split"] == "train":
+                totals += _transitions(note_state.unpack(piece, notes, bits))
+        stored = np.concatenate(pieces)
+        return (
+            stored,
+            None,
+            {
+                "counts": {"steps": len(stored), "notes": self._notes, "outside": self._outside},
+                "transitions": totals.tolist(),
+            },
+        )
+
+
+_ENCODERS = {"vocabulary": _Tokens, "note_state": _NoteStates}
+
+
+def _transitions(states: np.ndarray) -> np.ndarray:
+    """int [8]: how often a cell [play, articulate] follows one that played, or not: index
+    4 played before + 2 play + articulate. What a baseline needs that repeats the last step.
+    """
+    states = states.astype(np.int64)
+    play, articulate = states[..., 0], states[..., 1:].sum(-1)
+    before = np.pad(play, ((1, 0), (0, 0)))[:-1]
+    return np.bincount((4 * before + 2 * play + articulate).ravel(), minlength=8)
 
 
 def with_track(data):
@@ -135,11 +266,24 @@ class Prepared(NamedTuple):
 
 def prepare(song: Song, data, track: str | None = None) -> Prepared:
     """The part of a song that `config.data` asks for, or `track`, transposed if it says so."""
-    chosen, rule = part.choose_part(song, track or with_track(data).track)
+    drums = data.get("drums", False)
+    chosen, rule = part.choose_part(song, track or with_track(data).track, drums=drums)
     if not data.transpose:
         return Prepared(chosen, rule, None, 0)
     chosen, found, semitones = key.transpose_to_c(chosen)
     return Prepared(chosen, rule, found, semitones)
+
+
+def states_of(song: Song, data) -> EncodedStates:
+    """A prepared song's note state matrix, by the pitches of `config.data`.
+
+    Raises:
+        NoteStateError: there is none.
+    """
+    encoded = note_state.song_to_note_state(
+        song, lowest=data.lowest, highest=data.highest, align=data.align
+    )
+    return encoded if data.articulate else encoded._replace(states=encoded.states[..., :1])
 
 
 def tokens_of(song: Song, data) -> EncodedSong:
@@ -159,57 +303,77 @@ def _nothing_left(data, files: list[SongFile], skipped: list[dict], names: Count
 
 
 def _number(
-    tokens: list[Token], pieces: list[np.ndarray], splits: list[str]
+    tokens: list[Token], pieces: list[np.ndarray], training: list[np.ndarray]
 ) -> tuple[Vocabulary, np.ndarray]:
-    """The vocabulary, and all songs' final ids end to end, from provisional ids."""
+    """The vocabulary of the training pieces and all pieces' final ids end to end, from provisional
+    ids.
+    """
     counts = np.zeros(len(tokens), np.int64)
-    for piece, split in zip(pieces, splits, strict=True):
-        if split == "train":
-            counts += np.bincount(piece, minlength=len(tokens))
-    training = {token: int(n) for token, n in zip(tokens, counts, strict=True) if n}
-    vocabulary = Vocabulary.build(training, tokens)
+    for piece in training:
+        counts += np.bincount(piece, minlength=len(tokens))
+    heard = set(np.unique(np.concatenate(pieces)).tolist())
+    others = [token for number, token in enumerate(tokens) if number in heard]
+    known = {token: int(n) for token, n in zip(tokens, counts, strict=True) if n}
+    vocabulary = Vocabulary.build(known, others)
     final = vocabulary.encode(tokens)
     return vocabulary, final[np.concatenate(pieces)]
 
 
-def _content_hash(tokens: list[Token]) -> str:
+def _content_of_tokens(tokens: list[Token]) -> str:
     """Hex digest of the music in whatever octave: transposing may leave copies an octave apart."""
     lowest = min(token.pitches[0] for token in tokens if token.pitches) // 12 * 12
     same = [[duration, *(pitch - lowest for pitch in pitches)] for pitches, duration in tokens]
     return hashlib.sha256(json.dumps(same).encode()).hexdigest()
 
 
-def _repeat_share(pieces: list[np.ndarray], splits: list[str]) -> float:
-    """How many of the training songs' tokens are the same as the one before."""
-    training = [p for p, split in zip(pieces, splits, strict=True) if split == "train"]
-    repeats = sum(int((piece[1:] == piece[:-1]).sum()) for piece in training)
-    return repeats / max(sum(len(piece) - 1 for piece in training), 1)
+def _content_of_states(states: np.ndarray) -> str:
+    """Hex digest of the music in whatever octave."""
+    lowest = int(np.flatnonzero(states.any((0, 2)))[0]) // 12 * 12 if states.any() else 0
+    return hashlib.sha256(note_state.pack(states[:, lowest:]).tobytes()).hexdigest()
 
 
-def _assign_splits(songs: list[dict], validation_share: float, test_share: float) -> None:
+def _assign_splits(songs: list[dict], data) -> tuple[list[dict], list[dict]]:
     """Sets each song's split by the hash of its content, where its source has not.
 
     So adding files moves none, and copies stay together. If that leaves a split empty, as it may
-    in a corpus of a few songs, the training songs nearest to it by hash are moved there.
+    in a corpus of a few songs, the training songs nearest to it by hash are moved there. With
+    `data.songs` the songs are ranked by their hash instead: the splits get their shares exactly,
+    and what is over is spare. Where the source names the splits, only validation songs are taken
+    from the training songs, and only if it names none.
+
+    Returns:
+        the songs used, and the spare ones.
     """
     position = {song["content"]: int(song["content"][:12], 16) / 16**12 for song in songs}
-    by_hash = [song for song in songs if song["split"] is None]
-    for song in by_hash:
+    spare = []
+    if data.songs:
+        ranked = sorted(position, key=position.__getitem__)
+        used = min(len(ranked), data.songs)
+        position = {content: rank / used for rank, content in enumerate(ranked)}
+        spare = [song for song in songs if position[song["content"]] >= 1]
+        songs = [song for song in songs if position[song["content"]] < 1]
+    named = {song["split"] for song in songs} - {None}
+    shares = {"test": 0.0 if named else data.test_share, "validation": data.validation_share}
+    if "validation" in named:
+        shares["validation"] = 0.0
+    movable = [song for song in songs if song["split"] in (None, "train")]
+    for song in movable:
         u = position[song["content"]]
-        if u < test_share:
+        if u < shares["test"]:
             song["split"] = "test"
-        elif u < test_share + validation_share:
+        elif u < shares["test"] + shares["validation"]:
             song["split"] = "validation"
         else:
             song["split"] = "train"
-    for split, share in (("test", test_share), ("validation", validation_share)):
-        training = [song for song in by_hash if song["split"] == "train"]
+    for split, share in shares.items():
+        training = [song for song in movable if song["split"] == "train"]
         empty = not any(song["split"] == split for song in songs)
         if share > 0 and empty and len({song["content"] for song in training}) > 1:
             nearest = min(training, key=lambda song: position[song["content"]])["content"]
             for song in training:
                 if song["content"] == nearest:
                     song["split"] = split
+    return songs, spare
 
 
 def fingerprint(data, files: Iterable[SongFile]) -> str:
@@ -249,9 +413,15 @@ def open_corpus(data, cache: str | Path | None = None) -> Corpus:
     if (source / "manifest.json").is_file():
         return Corpus.load(source)
     root = Path(cache) if cache else platformdirs.user_cache_path("musicjax") / "corpora"
-    path = root / fingerprint(data, corpora.find_songs(data.source))[:24]
+    is_rolls = source.suffix == ".npz"
+    files = (
+        [piano_rolls.song_file(data.source)]
+        if is_rolls
+        else corpora.find_songs(data.source, data.split_by)
+    )
+    path = root / fingerprint(data, files)[:24]
     if not path.is_dir():
-        encoded = encode_corpus(data)
+        encoded = encode_rolls(data) if is_rolls else encode_corpus(data)
         print(describe(encoded))
         encoded.save(path)
     return Corpus.load(path)
@@ -261,12 +431,19 @@ def describe(encoded: Corpus) -> str:
     """Lines for people: what came in, what was left out, what is there."""
     counts = encoded.manifest["counts"]
     splits = ", ".join(f"{len(encoded.split(split))} {split}" for split in corpus.SPLITS)
-    lines = [
-        f"{counts['songs']} songs of {counts['files']} files ({splits}), {counts['tokens']} tokens "
-        f"of {counts['types']} types ({counts['types_in_training']} in the training songs)",
-        f"clipped by the next onset: {encoded.manifest['clipped_share']:.1%} of the notes' time; "
-        f"rests cut: {counts['rests_cut']}",
-    ]
+    songs = f"{counts['songs']} songs of {counts['files']} files ({splits})"
+    if encoded.vocabulary:
+        lines = [
+            f"{songs}, {counts['tokens']} tokens of {counts['types']} types "
+            f"({counts['types_in_training']} in the training songs)",
+            f"clipped by the next onset: {encoded.manifest['clipped_share']:.1%} of the notes' "
+            f"time; rests cut: {counts['rests_cut']}",
+        ]
+    else:
+        lines = [
+            f"{songs}, {counts['steps']} steps; {counts['outside']} of {counts['notes']} notes are "
+            "lower or higher than the matrix and left out"
+        ]
     reasons = Counter(row["reason"] for row in encoded.skipped)
     if reasons:
         lines.append(f"skipped {counts['skipped']} files:")

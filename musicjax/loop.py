@@ -23,20 +23,21 @@ from tqdm import tqdm
 from musicjax import checkpoint
 from musicjax.checkpoint import TrainState
 from musicjax.config import Config
-from musicjax.dataset import Windows, batches_per_epoch, ordered_batches, training_batches
+from musicjax.dataset import Examples, batches_per_epoch, ordered_batches, training_batches
 from musicjax.errors import InputError
 from musicjax.models import MODELS
 from musicjax.vocabulary import Vocabulary
 
 
 def make_optimizer(train, total_steps: int) -> optax.GradientTransformation:
-    """The optimizer of `config.train`: RMSprop as in Keras, or Adam."""
+    """The optimizer of `config.train`: RMSprop as in Keras, Adam, or Adadelta."""
     rate = train.learning_rate
     if train.schedule == "cosine":
         rate = optax.cosine_decay_schedule(rate, total_steps)
     optimizer = {
         "rmsprop": functools.partial(optax.rmsprop, decay=0.9, eps=1e-7, eps_in_sqrt=False),
         "adam": optax.adam,
+        "adadelta": functools.partial(optax.adadelta, rho=0.95, eps=1e-6),
     }[train.optimizer](rate)
     if train.clip_norm:
         optimizer = optax.chain(optax.clip_by_global_norm(train.clip_norm), optimizer)
@@ -93,16 +94,23 @@ def make_evaluate(loss_fn: Callable, metrics: Callable) -> Callable:
 
 
 def train(
-    config: Config, vocabulary: Vocabulary, windows: Windows, held_out: Windows, workdir: Path
+    config: Config,
+    vocabulary: Vocabulary | None,
+    source: Examples,
+    held_out: Examples,
+    workdir: Path,
+    watched: str = "validation",
 ) -> dict[str, float]:
     """Trains to the config's last epoch, from the last checkpoint if the work dir has one.
 
     Args:
         config: checked by musicjax.train.
-        vocabulary: of the windows' tokens.
-        windows: to train on.
-        held_out: to validate on after each epoch.
+        vocabulary: of the tokens, if they are tokens.
+        source: to train on.
+        held_out: to measure after each epoch.
         workdir: holds config.json already.
+        watched: the split that `held_out` is. The checkpoint that does best on "validation" is
+            kept; nothing is chosen by "test".
     Returns:
         the last epoch's line of metrics.jsonl.
     Raises:
@@ -111,26 +119,22 @@ def train(
     """
     # --- input ------------------------------------------------------------------------------
     options = config.train
-    steps_per_epoch = batches_per_epoch(windows, options.batch_size, options.stride)
+    steps_per_epoch = batches_per_epoch(source, options.batch_size)
     total_steps = steps_per_epoch * options.epochs
     batches = training_batches(
-        windows,
-        batch_size=options.batch_size,
-        seed=config.seed,
-        epochs=options.epochs,
-        stride=options.stride,
+        source, batch_size=options.batch_size, seed=config.seed, epochs=options.epochs
     )
-    for name, split in (("training", windows), ("validation", held_out)):
-        short = f", {split.short_songs} songs too short for one" if split.short_songs else ""
-        print(f"{name}: {len(split)} windows{short}")
+    for name, split in (("training", source), (watched, held_out)):
+        short = f", {split.short_songs} songs shorter than one" if split.short_songs else ""
+        print(f"{name}: {len(split)} {type(split).__name__.lower()}{short}")
 
     # --- model and optimizer ----------------------------------------------------------------
     module = MODELS[config.model.name]
-    class_weights = jnp.asarray(vocabulary.class_weights(options.class_weights))
+    loss_of = module.make_loss(config, vocabulary)
     graph, params = nnx.split(module.build(config, vocabulary))
 
     def loss_fn(params, batch, dropout_key):
-        return module.loss(nnx.merge(graph, params), batch, class_weights, dropout_key)
+        return loss_of(nnx.merge(graph, params), batch, dropout_key)
 
     optimizer = make_optimizer(options, total_steps)
     one_batch = next(ordered_batches(held_out, options.batch_size))
@@ -195,27 +199,28 @@ def train(
 
             # --- end of an epoch ------------------------------------------------------------
             trained = module.metrics(jax.tree.map(float, state.sums))
-            validated = evaluate(state.params, ordered_batches(held_out, options.batch_size))
-            if not np.isfinite(validated["loss"]):
-                raise InputError(_not_finite("validation loss", validated["loss"], step, workdir))
+            held = evaluate(state.params, ordered_batches(held_out, options.batch_size))
+            if not np.isfinite(held["loss"]):
+                raise InputError(_not_finite(f"{watched} loss", held["loss"], step, workdir))
             state = state._replace(sums=jax.tree.map(jnp.zeros_like, state.sums))
             line = {
                 "epoch": epoch + 1,
                 "step": step,
                 "seconds": round(seconds, 2),
-                "tokens_per_second": round(examples * options.window / seconds, 1),
+                "examples_per_second": round(examples / seconds, 2),
                 **{f"train_{name}": value for name, value in trained.items()},
-                **{f"validation_{name}": value for name, value in validated.items()},
+                **{f"{watched}_{name}": value for name, value in held.items()},
             }
             lines.append(line)
             text = "".join(json.dumps(row) + "\n" for row in lines)
             checkpoint.write_whole(workdir / "metrics.jsonl", text)
-            plot_losses(lines, workdir / "loss.png")
+            plot_losses(lines, workdir / "loss.png", watched, module.loss_unit(config))
             for name, value in line.items():
                 writer.add_scalar(name.replace("_", "/", 1), value, step)
-            checkpoint.save(checkpoints, state, batches, validated["loss"])
+            scored = held["loss"] if watched == "validation" else None
+            checkpoint.save(checkpoints, state, batches, scored)
             saved_at = time.monotonic()
-            print(_describe(line, options.epochs), flush=True)
+            print(_describe(line, options.epochs, watched, module.SUMMARY), flush=True)
             if stopped.is_set() and step < total_steps:
                 raise _stopped(step)
     return lines[-1]
@@ -284,35 +289,42 @@ def _read_metrics(workdir: Path, before: int) -> list[dict]:
     return [line for line in lines if line["step"] <= before]
 
 
-def _describe(line: dict, epochs: int) -> str:
+def _describe(line: dict, epochs: int, watched: str, summary: tuple[str, ...]) -> str:
+    def part(prefix: str) -> str:
+        shown = [name for name in summary if f"{prefix}_{name}" in line]
+        values = (f"{name} {line[f'{prefix}_{name}']:.4g}" for name in shown)
+        return f"{prefix} {', '.join(values)}"
+
     return (
-        f"epoch {line['epoch']:3d}/{epochs}: "
-        f"train loss {line['train_loss']:.3f}, perplexity {line['train_perplexity']:.1f}, "
-        f"accuracy {line['train_accuracy']:.3f}; "
-        f"validation loss {line['validation_loss']:.3f}, "
-        f"perplexity {line['validation_perplexity']:.1f}, "
-        f"accuracy {line['validation_accuracy']:.3f}; "
-        f"{line['tokens_per_second']:,.0f} tokens/s"
+        f"epoch {line['epoch']:3d}/{epochs}: {part('train')}; {part(watched)}; "
+        f"{line['examples_per_second']:,.4g} examples/s"
     )
 
 
-def plot_losses(lines: list[dict], path: Path) -> None:
-    """Draws training and validation loss over epochs, the best epoch marked."""
+def plot_losses(lines: list[dict], path: Path, watched: str, unit: str) -> None:
+    """Draws training and held-out loss over epochs, the best epoch marked.
+
+    Args:
+        lines: of metrics.jsonl.
+        path: of the PNG.
+        watched: the held-out split.
+        unit: of the loss.
+    """
     from matplotlib.figure import Figure  # no pyplot: no global state, no display
 
     epochs = [line["epoch"] for line in lines]
-    validation = [line["validation_loss"] for line in lines]
-    best = min(lines, key=lambda line: line["validation_loss"])
+    name = f"{watched}_loss"
+    best = min(lines, key=lambda line: line[name])
     figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.add_subplot(xlabel="epoch", ylabel="loss (nats a token)")
+    axes = figure.add_subplot(xlabel="epoch", ylabel=f"loss ({unit})")
     axes.plot(epochs, [line["train_loss"] for line in lines], label="training (with dropout)")
-    axes.plot(epochs, validation, label="validation")
+    axes.plot(epochs, [line[name] for line in lines], label=watched)
     axes.plot(
         best["epoch"],
-        best["validation_loss"],
+        best[name],
         "o",
         color="C1",
-        label=f"best: {best['validation_loss']:.3f} at epoch {best['epoch']}",
+        label=f"best: {best[name]:.3f} at epoch {best['epoch']}",
     )
     axes.grid(alpha=0.3)
     axes.legend()

@@ -36,13 +36,14 @@ def _named_part(track: Track) -> str | None:
     return next((part for part, names in _NAMES.items() if re.search(names, name)), None)
 
 
-def choose_part(song: Song, part: str) -> tuple[Song, str]:
+def choose_part(song: Song, part: str, *, drums: bool = False) -> tuple[Song, str]:
     """The song with only the tracks of one part.
 
     Args:
         song: any song.
         part: one of PARTS; anything else is a regular expression looked for in the track names,
             without regard to case. "all" is every pitched track.
+        drums: the tracks on the percussion channel too, whatever the part.
     Returns:
         the song (without tracks, if none fits), and the rule that chose: "all", "drum channel",
         "track name", "program" or "none".
@@ -51,7 +52,7 @@ def choose_part(song: Song, part: str) -> tuple[Song, str]:
     """
 
     def keep(rule: str, chosen) -> tuple[Song, str]:
-        tracks = tuple(track for track in song.tracks if chosen(track))
+        tracks = tuple(t for t in song.tracks if chosen(t) or (drums and t.is_drum))
         return dataclasses.replace(song, tracks=tracks), rule if tracks else "none"
 
     if part == "all":

@@ -39,24 +39,25 @@ def train_and_evaluate(config: Config, workdir: str | Path) -> dict[str, float]:
     config = _with_settings_of(corpus, config)
 
     from musicjax import checkpoint, compilation, loop
-    from musicjax.dataset import Windows
+    from musicjax.dataset import examples
 
     compilation.enable_cache()
-    windows, held_out = (
-        Windows(corpus, split, config.train.window, config.train.pad)
-        for split in ("train", "validation")
-    )
+    # Without validation songs (the paper had none) the test songs are measured, not chosen by.
+    watched = "validation" if config.data.validation_share or corpus.split("validation") else "test"
+    source = examples(corpus, "train", config.train, training=True)
+    held_out = examples(corpus, watched, config.train)
     fingerprint = corpus.manifest["fingerprint"]
     if checkpoint.has_checkpoint(workdir):
         _check_same_run(workdir, *checkpoint.load_config(workdir), config, fingerprint)
     else:
         workdir.mkdir(parents=True, exist_ok=True)
-        corpus.vocabulary.save(workdir / "vocabulary.json")
+        if corpus.vocabulary:
+            corpus.vocabulary.save(workdir / "vocabulary.json")
         shutil.rmtree(workdir / "test_songs", ignore_errors=True)
         corpus.only("test").save(workdir / "test_songs")
     # Last, and whole or not at all: with it the work dir is one.
     checkpoint.save_config(workdir, config, fingerprint)
-    return loop.train(config, corpus.vocabulary, windows, held_out, workdir)
+    return loop.train(config, corpus.vocabulary, source, held_out, workdir, watched)
 
 
 def _with_settings_of(corpus: Corpus, config: Config) -> Config:

@@ -27,11 +27,14 @@ def default_track(source: str) -> str:
     return "soprano|bass" if source == "chorales" else "all"
 
 
-def find_songs(source: str) -> list[SongFile]:
+def find_songs(source: str, split_by: str = "content") -> list[SongFile]:
     """The songs of `chorales`, or of a folder of MIDI files at any depth, sorted by name.
 
+    Args:
+        source: `config.data.source`.
+        split_by: "index" takes each song's split from the folder's index.tsv.
     Raises:
-        InputError: no such folder, or no MIDI file in it.
+        InputError: no such folder, no MIDI file in it, or no such index.
     """
     from musicjax.corpora import chorales, folder
 
@@ -44,4 +47,5 @@ def find_songs(source: str) -> list[SongFile]:
             f"data.source is {source!r}, which is {found}; expected 'chorales', a folder of MIDI "
             "files, or a corpus folder"
         )
-    return folder.find_songs(path)
+    songs = folder.find_songs(path)
+    return folder.with_splits(songs, path / "index.tsv") if split_by == "index" else songs

@@ -1,13 +1,13 @@
-"""The models. Each module musicjax.models.<name> exposes the same names, so that what trains,
-evaluates and generates has no branch by model:
+"""The models. Each module in MODELS exposes the same names, so that what trains has no branch by model:
 
-    Model       an nnx module that owns the parameters and maps a batch to logits
+    Model       an nnx module that owns the parameters
     build       (config, vocabulary) -> Model
-    loss        (model, batch, class_weights, dropout_key) -> loss, sums
-    metrics     sums -> what people read
-    unweight    (model, class_weights): takes the weights out of its probabilities
+    make_loss   (config, vocabulary) -> (model, batch, dropout_key) -> loss, sums
+    metrics     sums -> what people read, by name
+    loss_unit   config -> what the loss is counted in
+    SUMMARY     names of the metrics that are shown after each epoch
 """
 
-from musicjax.models import vocab
+from musicjax.models import biaxial, vocab
 
-MODELS = {"vocab": vocab}
+MODELS = {"vocab": vocab, "biaxial": biaxial}

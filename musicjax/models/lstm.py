@@ -101,37 +101,55 @@ def _backward(residuals, gradients):
 scan_lstm.defvjp(_forward, _backward)
 
 
-class LSTM(nnx.Module):
-    """An LSTM's parameters, for one direction or both, and its run over a batch of sequences.
+class LSTMBank(nnx.Module):
+    """`copies` LSTMs side by side, each with weights of its own and a batch of its own.
 
     Initialisers as in Keras: w_x Glorot uniform, w_h orthogonal, b zero with forget bias 1.
 
     Attributes:
-        w_x: [D, F, G], D directions: forward, and backward if there are two.
-        w_h: [D, H, G].
-        b: [D, G].
+        w_x: [K, F, G], K copies.
+        w_h: [K, H, G].
+        b: [K, G].
     """
 
-    def __init__(self, features: int, hidden: int, *, bidirectional: bool, rngs: nnx.Rngs):
-        directions = 2 if bidirectional else 1
+    def __init__(self, features: int, hidden: int, copies: int, *, rngs: nnx.Rngs):
         glorot, orthogonal = jax.nn.initializers.glorot_uniform(), jax.nn.initializers.orthogonal()
 
-        def each_direction(initialise, shape):
-            keys = jax.random.split(rngs.params(), directions)
-            return nnx.Param(jnp.stack([initialise(key, shape) for key in keys]))
+        def each_copy(initialise, shape):
+            keys = jax.random.split(rngs.params(), copies)
+            return nnx.Param(jax.vmap(lambda key: initialise(key, shape))(keys))
 
-        self.w_x = each_direction(glorot, (features, 4 * hidden))
-        self.w_h = each_direction(orthogonal, (hidden, 4 * hidden))
+        self.w_x = each_copy(glorot, (features, 4 * hidden))
+        self.w_h = each_copy(orthogonal, (hidden, 4 * hidden))
         forget_one = jnp.zeros((4, hidden)).at[1].set(1.0).reshape(-1)
-        self.b = nnx.Param(jnp.tile(forget_one, (directions, 1)))
+        self.b = nnx.Param(jnp.tile(forget_one, (copies, 1)))
+
+    def project(self, x: jax.Array) -> jax.Array:
+        """x_t w_x + b of all steps. x: [T, K, B, F]. Returns [T, K, B, G]."""
+        return jnp.einsum("tkbf,kfg->tkbg", x, self.w_x[...]) + self.b[...][:, None]
+
+    def scan(self, projected: jax.Array) -> jax.Array:
+        """The recurrences from zero states. projected: [T, K, B, G]. Returns h [T, K, B, H]."""
+        _, copies, batch, _ = projected.shape
+        zeros = jnp.zeros((copies, batch, self.w_h.shape[1]), projected.dtype)
+        over_copies = jax.vmap(scan_lstm, in_axes=(1, 0, 0), out_axes=(1, 0))
+        return over_copies(projected, self.w_h[...], State(zeros, zeros))[0]
+
+    def step(self, projected: jax.Array, state: State) -> State:
+        """One step of each. projected: [K, B, G]; the state's arrays are [K, B, H]."""
+        return jax.vmap(_cell)(projected, state, self.w_h[...])[0]
+
+
+class LSTM(LSTMBank):
+    """An LSTM over a batch of sequences, in one direction or both, which are its copies."""
+
+    def __init__(self, features: int, hidden: int, *, bidirectional: bool, rngs: nnx.Rngs):
+        super().__init__(features, hidden, 2 if bidirectional else 1, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """x: [B, T, F]. Returns h of all steps [B, T, D * H], the two directions side by side."""
-        directions, hidden, _ = self.w_h.shape
+        """x: [B, T, F]. Returns h of all steps [B, T, D * H], the directions side by side."""
+        directions = len(self.w_x[...])
         x = jnp.swapaxes(x, 0, 1)
-        both = jnp.stack([x, x[::-1]][:directions])
-        zeros = jnp.zeros((directions, x.shape[1], hidden), x.dtype)
-        projected = jnp.einsum("dtbf,dfg->dtbg", both, self.w_x[...]) + self.b[...][:, None, None]
-        h, _ = jax.vmap(scan_lstm)(projected, self.w_h[...], State(zeros, zeros))
-        h = jnp.concatenate([h[0], *h[1:, ::-1]], axis=-1)
-        return jnp.swapaxes(h, 0, 1)
+        h = self.scan(self.project(jnp.stack([x, x[::-1]][:directions], axis=1)))
+        backward = [h[::-1, d] for d in range(1, directions)]
+        return jnp.swapaxes(jnp.concatenate([h[:, 0], *backward], axis=-1), 0, 1)

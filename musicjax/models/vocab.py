@@ -124,10 +124,24 @@ class Model(nnx.Module):
         return self.logits(x)
 
 
+SUMMARY = ("loss", "perplexity", "accuracy")
+
+
 def build(config, vocabulary: Vocabulary) -> Model:
     """The model of a config, its parameters drawn from `config.seed`."""
     rngs = nnx.Rngs(params=jax.random.key(config.seed))
     return Model(config.model, vocabulary.size, config.train.window, rngs=rngs)
+
+
+def loss_unit(config) -> str:
+    """What the loss is counted in."""
+    return "nats a token"
+
+
+def make_loss(config, vocabulary: Vocabulary):
+    """The loss of a config, with its class weights: (model, batch, dropout_key) -> loss, sums."""
+    weights = jnp.asarray(vocabulary.class_weights(config.train.class_weights))
+    return lambda model, batch, dropout_key=None: loss(model, batch, weights, dropout_key)
 
 
 def loss(

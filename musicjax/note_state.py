@@ -1,0 +1,267 @@
+"""Songs as note state matrices: for each step of a sixteenth and each note, two bits.
+
+    [play, articulate]   00 rest, 11 the note starts in this step, 10 it sounds on from before
+
+01 cannot occur (one cannot articulate a rest) and is read as a rest. Steps are counted from bar
+lines: a song is cut into stretches of one meter, and each stretch begins a grid of its own.
+
+Axes: T time step, N note (low to high), C bit.
+Source: paper section 2.1, after Johnson's and Shiebler's converters [3], [6].
+Differs: (1) notes shorter than a step are kept as one step; (2) the last step's notes end; (3) any
+resolution and any meter whose bars are whole steps; (4) the same pitch in several tracks sounds
+until the last of them ends, and each attack is kept; (5) a song between the grid's points can be
+moved onto it (`align`).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from musicjax.errors import InputError
+from musicjax.song import Meter, Song, Tempo, Track
+
+STEPS_PER_QUARTER = 4
+LOWEST, HIGHEST = 24, 101  # MIDI pitches; 78 notes
+_PHRASE = 16  # steps; shorter bars that divide it are counted together
+
+
+class NoteStateError(InputError):
+    """A song that has no note state matrix. `reason` is "meter", "no_note_in_range" or "too_long"."""
+
+    def __init__(self, source: str, reason: str, detail: str):
+        super().__init__(f"{source}: {reason}: {detail}" if source else f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class Bars(NamedTuple):
+    """A stretch of one meter: bars of `length` steps, from `step` on."""
+
+    step: int
+    length: int
+
+
+class EncodedStates(NamedTuple):
+    """A song's note state matrix, and what the encoding lost.
+
+    Attributes:
+        states: uint8 [T, N, 2].
+        bars: the stretches of one meter, in order.
+        notes: of the song.
+        outside: notes left out, being lower or higher than the matrix.
+        moved: by what the notes came later to meet the grid, in steps (-0.5..0.5).
+    """
+
+    states: np.ndarray
+    bars: tuple[Bars, ...]
+    notes: int
+    outside: int
+    moved: float
+
+
+def song_to_note_state(
+    song: Song,
+    *,
+    lowest: int = LOWEST,
+    highest: int = HIGHEST,
+    align: bool = False,
+    most_steps: int = 1_000_000,
+) -> EncodedStates:
+    """Samples all of a song's tracks, merged, on the grid of sixteenths. Half a step rounds up.
+
+    Args:
+        song: any song; choose its part first, drums are notes like others.
+        lowest, highest: MIDI pitches, both included; N = highest - lowest + 1. Notes outside are
+            left out and counted.
+        align: first move the song by the part of a step that its onsets have in common.
+        most_steps: T is at most this.
+    Returns:
+        EncodedStates; T is the step at which the last note ends.
+    Raises:
+        NoteStateError: "meter": bars that are no whole number of steps; "no_note_in_range";
+            "too_long".
+    """
+    notes = song.notes().astype(np.int64)
+    inside = notes[(notes[:, 2] >= lowest) & (notes[:, 2] <= highest)]
+    if not len(inside):
+        spans = f"{notes[:, 2].min()} to {notes[:, 2].max()}" if len(notes) else "none"
+        raise NoteStateError(
+            song.source,
+            "no_note_in_range",
+            f"its pitches are {spans}; the matrix holds {lowest} to {highest}",
+        )
+    grid = _Grid(song)
+    onset, end = inside[:, 0], inside[:, 0] + inside[:, 1]
+    moved = 0.0
+    if align:
+        # The mean direction of the onsets, a step being a whole turn.
+        mean = np.exp(2j * np.pi * grid.place(onset)).mean()
+        ticks_per_step = song.ticks_per_quarter / STEPS_PER_QUARTER
+        shift = -round(float(np.angle(mean)) / (2 * np.pi) * ticks_per_step)
+        moved = shift / ticks_per_step
+        onset, end = np.maximum(onset + shift, 0), np.maximum(end + shift, 0)
+    first = grid.steps(onset)
+    last = np.maximum(grid.steps(end), first + 1)
+    length = int(last.max())
+    if length > most_steps:
+        raise NoteStateError(song.source, "too_long", f"{length} steps, at most {most_steps}")
+    pitch = inside[:, 2] - lowest
+    changes = np.zeros((length + 1, highest - lowest + 1), np.int32)
+    np.add.at(changes, (first, pitch), 1)
+    np.add.at(changes, (last, pitch), -1)
+    states = np.zeros((length, changes.shape[1], 2), np.uint8)
+    states[..., 0] = np.cumsum(changes[:-1], axis=0) > 0
+    states[first, pitch, 1] = 1
+    bars = tuple(bar for bar in grid.bars if bar.step < length)
+    return EncodedStates(states, bars, len(notes), len(notes) - len(inside), moved)
+
+
+class _Grid:
+    """From ticks to steps: a grid of sixteenths that begins anew where the meter changes."""
+
+    def __init__(self, song: Song):
+        self.ticks_per_quarter = song.ticks_per_quarter
+        meters = list(song.meters)
+        if not meters or meters[0].tick > 0:
+            meters.insert(0, Meter(0, 4, 4))
+        # Of several at one tick the last holds; what begins after the music matters to no note.
+        at_tick = {meter.tick: meter for meter in meters if meter.tick <= song.end_ticks}
+        starts, bars, step = [], [], 0
+        for meter in at_tick.values():
+            if starts:
+                step += int(self._round(np.array(meter.tick - starts[-1])))
+            length, rest = divmod(4 * STEPS_PER_QUARTER * meter.numerator, meter.denominator)
+            if rest:
+                raise NoteStateError(
+                    song.source,
+                    "meter",
+                    f"a bar of {meter.numerator}/{meter.denominator} at tick {meter.tick} is no "
+                    "whole number of sixteenths",
+                )
+            starts.append(meter.tick)
+            bars.append(Bars(step, length))
+        self._ticks = np.array(starts, np.int64)
+        self._steps = np.array([bar.step for bar in bars], np.int64)
+        # A stretch shorter than half a step holds no step.
+        self.bars = [
+            bar
+            for bar, after in zip(bars, [*bars[1:], None], strict=True)
+            if after is None or after.step > bar.step
+        ]
+
+    def _round(self, ticks: np.ndarray) -> np.ndarray:
+        doubled = 2 * STEPS_PER_QUARTER * ticks + self.ticks_per_quarter
+        return doubled // (2 * self.ticks_per_quarter)
+
+    def _stretch(self, ticks: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self._ticks, ticks, side="right") - 1
+
+    def steps(self, ticks: np.ndarray) -> np.ndarray:
+        """The nearest step of each tick; never past the next stretch's first."""
+        stretch = self._stretch(ticks)
+        steps = self._steps[stretch] + self._round(ticks - self._ticks[stretch])
+        after = np.append(self._steps[1:], np.iinfo(np.int64).max)[stretch]
+        return np.minimum(steps, after)
+
+    def place(self, ticks: np.ndarray) -> np.ndarray:
+        """How many steps each tick is from its stretch's beginning, with fractions."""
+        since = ticks - self._ticks[self._stretch(ticks)]
+        return since * STEPS_PER_QUARTER / self.ticks_per_quarter
+
+
+def beat_positions(bars: Sequence[Bars], start: int, stop: int) -> np.ndarray:
+    """Where in its bar each step is.
+
+    Bars of a length that divides 16 are counted together, up to 16 steps: many files say 1/4.
+
+    Args:
+        bars: of a song.
+        start, stop: steps; those before the song continue its first bars backwards.
+    Returns:
+        int32 [stop - start], from 0.
+    """
+    steps = np.arange(start, stop)
+    firsts = np.array([bar.step for bar in bars])
+    stretch = np.maximum(np.searchsorted(firsts, steps, side="right") - 1, 0)
+    lengths = np.array([phrase_length(bar) for bar in bars])
+    return ((steps - firsts[stretch]) % lengths[stretch]).astype(np.int32)
+
+
+def phrase_length(bar: Bars) -> int:
+    """Steps after which the beat positions of a stretch come again."""
+    return _PHRASE if _PHRASE % bar.length == 0 else bar.length
+
+
+def note_state_to_track(
+    states: np.ndarray,
+    *,
+    lowest: int = LOWEST,
+    start: int = 0,
+    velocity: int = 80,
+    program: int = 0,
+    is_drum: bool = False,
+    name: str = "",
+) -> Track:
+    """The notes of a note state matrix, at STEPS_PER_QUARTER ticks to a quarter note.
+
+    A note lasts until it is struck again, or does not play. One that plays without having been
+    struck begins where it first plays.
+
+    Args:
+        states: 0 or 1 [T, N, 2], or [T, N, 1] of the play bit alone.
+        lowest: MIDI pitch of the first note.
+        start: onset of the first step, in ticks.
+        velocity, program, is_drum, name: of the track.
+    """
+    play = states[..., 0].astype(bool)
+    before = np.pad(play, ((1, 0), (0, 0)))[:-1]
+    begins = play & ~before
+    if states.shape[-1] == 2:
+        begins |= play & states[..., 1].astype(bool)
+    after = np.pad(begins | ~play, ((0, 1), (0, 0)), constant_values=True)[1:]
+    # Transposed, the n-th beginning of a note and its n-th end belong together.
+    pitch, onset = np.nonzero(begins.T)
+    _, last = np.nonzero((play & after).T)
+    return Track(
+        name, program, is_drum, onset + start, last + 1 - onset, pitch + lowest,
+        np.full(len(onset), velocity),
+    )  # fmt: skip
+
+
+def note_state_to_song(
+    states: np.ndarray, *, qpm: float = 120.0, bars: Sequence[Bars] = (), **track
+) -> Song:
+    """The song of a note state matrix.
+
+    Args:
+        states: as in note_state_to_track.
+        qpm: tempo in quarter notes a minute.
+        bars: of the matrix, for the meters; 4/4 without.
+        **track: as in note_state_to_track.
+    """
+    return Song(
+        (note_state_to_track(states, **track),),
+        STEPS_PER_QUARTER,
+        meters=meters_of(bars),
+        tempos=(Tempo(0, qpm),),
+    )
+
+
+def meters_of(bars: Sequence[Bars]) -> tuple[Meter, ...]:
+    """The meters of stretches, at STEPS_PER_QUARTER ticks to a quarter note."""
+    return tuple(
+        Meter(bar.step, bar.length // 4, 4) if bar.length % 4 == 0 else Meter(bar.step, bar.length, 16)
+        for bar in bars
+    )  # fmt: skip
+
+
+def pack(states: np.ndarray) -> np.ndarray:
+    """uint8 [T, ceil(N C / 8)]: the bits of a matrix [T, N, C], note after note."""
+    return np.packbits(states.reshape(len(states), -1), axis=-1)
+
+
+def unpack(packed: np.ndarray, notes: int, bits: int) -> np.ndarray:
+    """uint8 [..., N, C]: what `pack` packed."""
+    flat = np.unpackbits(packed, axis=-1, count=notes * bits)
+    return flat.reshape(*packed.shape[:-1], notes, bits)
