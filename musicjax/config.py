@@ -74,7 +74,9 @@ def _check_biaxial(data, model, train, expect) -> None:
     expect("data.lowest", 0 <= data.lowest <= data.highest, "a MIDI pitch up to data.highest")
     expect("data.highest", data.highest < 128, "a MIDI pitch, at most 127")
     for name in ("time_sizes", "note_sizes"):
-        expect(f"model.{name}", len(model[name]) > 0 and min(model[name]) > 0, "sizes, such as (36,)")
+        expect(
+            f"model.{name}", len(model[name]) > 0 and min(model[name]) > 0, "sizes, such as (36,)"
+        )
     for name, values in {
         "model.output": ("hidden", "dense", "dense_per_note"),
         "model.loss": ("squares", "likelihood"),

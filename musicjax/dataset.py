@@ -134,6 +134,11 @@ class Segments:
     def __len__(self) -> int:
         return len(self._start)
 
+    def place(self, number: int) -> tuple[dict, int, int]:
+        """A segment's song, its first step there, and the one after its last."""
+        song, start = self._songs[self._song[number]], int(self._start[number])
+        return song, start, min(start + self.window, song["length"])
+
     def order(self, seed: int, epoch: int) -> np.ndarray:
         """int [songs]: a segment of each song; shuffled if train.shuffle is set."""
         rng = np.random.default_rng([seed, epoch])
@@ -155,8 +160,7 @@ class Segments:
         beat = np.zeros(states.shape[:2], np.int32)
         length = np.zeros(len(numbers), np.int32)
         for row, number in enumerate(numbers):
-            song, start = self._songs[self._song[number]], int(self._start[number])
-            stop = min(start + self.window, song["length"])
+            song, start, stop = self.place(number)
             before = max(start - 1, 0)
             packed = self._data[song["offset"] + before : song["offset"] + stop]
             steps = note_state.unpack(np.asarray(packed), self._notes, self._bits)

@@ -27,7 +27,7 @@ _PHRASE = 16  # steps; shorter bars that divide it are counted together
 
 
 class NoteStateError(InputError):
-    """A song that has no note state matrix. `reason` is "meter", "no_note_in_range" or "too_long"."""
+    """A song without a note state matrix. `reason`: "meter", "no_note_in_range" or "too_long"."""
 
     def __init__(self, source: str, reason: str, detail: str):
         super().__init__(f"{source}: {reason}: {detail}" if source else f"{reason}: {detail}")
@@ -224,9 +224,14 @@ def note_state_to_track(
     pitch, onset = np.nonzero(begins.T)
     _, last = np.nonzero((play & after).T)
     return Track(
-        name, program, is_drum, onset + start, last + 1 - onset, pitch + lowest,
-        np.full(len(onset), velocity),
-    )  # fmt: skip
+        name=name,
+        program=program,
+        is_drum=is_drum,
+        onset_ticks=onset + start,
+        duration_ticks=last + 1 - onset,
+        pitch=pitch + lowest,
+        velocity=np.full(len(onset), velocity),
+    )
 
 
 def note_state_to_song(
@@ -250,10 +255,11 @@ def note_state_to_song(
 
 def meters_of(bars: Sequence[Bars]) -> tuple[Meter, ...]:
     """The meters of stretches, at STEPS_PER_QUARTER ticks to a quarter note."""
+    quarters = STEPS_PER_QUARTER
     return tuple(
-        Meter(bar.step, bar.length // 4, 4) if bar.length % 4 == 0 else Meter(bar.step, bar.length, 16)
-        for bar in bars
-    )  # fmt: skip
+        Meter(step, length // quarters, 4) if length % quarters == 0 else Meter(step, length, 16)
+        for step, length in bars
+    )
 
 
 def pack(states: np.ndarray) -> np.ndarray:

@@ -1,9 +1,10 @@
-"""Continues sequences of tokens, one token after another, in one compiled loop.
+"""Continues music, one token or one step of notes after another, in one compiled loop.
 
-A model reads its last W tokens and gives the next one's logits. A bidirectional window must be read
-anew for each token, so a token costs one forward pass of the whole window.
+The vocabulary model reads its last W tokens and gives the next one's logits. A bidirectional window
+must be read anew for each token, so a token costs one forward pass of the whole window. The
+bi-axial model carries the state of its LSTMs along time: a step costs the same wherever it is.
 
-Axes: B piece, W window, L length, V vocabulary.
+Axes: B piece, W window, L length, V vocabulary, P steps of the prime, N note, C bit.
 """
 
 import functools
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from musicjax.models.biaxial import Draw
 from musicjax.models.vocab import without_unknown
 
 _NEVER = -1e9
@@ -124,3 +126,61 @@ def continue_windows(
     start = _Loop(jnp.zeros((), jnp.int32), windows, made, zeros, zeros, zeros + 1)
     end = jax.lax.while_loop(unfinished, body, start)
     return end.tokens, end.step
+
+
+@functools.partial(jax.jit, static_argnames=("graph", "length"))
+def continue_states(
+    graph: nnx.GraphDef,
+    params: nnx.State,
+    prime: jax.Array,
+    beat: jax.Array,
+    keys: jax.Array,
+    *,
+    length: int,
+    draw: Draw,
+    max_silence: jax.Array,
+) -> jax.Array:
+    """Continues note states, step after step, and inside a step note after note.
+
+    Args:
+        graph, params: of a bi-axial model.
+        prime: 0 or 1 [B, P, N, C]; P may be 0.
+        beat: int [B, 1 + P + L]: place in the bar of the step before the prime, of its steps, and
+            of those to come.
+        keys: PRNG keys [B]; a piece depends on its own key and prime alone.
+        length: L; a new L compiles anew.
+        draw: how notes are drawn.
+        max_silence: after so many silent steps the logits of play rise by 1 with each more.
+    Returns:
+        bool [B, L, N, C].
+    """
+    model = nnx.merge(graph, params)
+    batch, primed, notes, bits = prime.shape
+    before = jnp.concatenate([jnp.zeros((batch, 1, notes, bits)), prime], axis=1)
+
+    def read(carried, inputs):
+        return model.step_over_time(carried, *inputs)[0], None
+
+    steps = jnp.swapaxes(before, 0, 1)
+    beat = jnp.swapaxes(beat, 0, 1)
+    carried, _ = jax.lax.scan(read, model.carry(batch), (steps[:-1], beat[:primed]))
+
+    def step(carry, inputs):
+        carried, last, silent = carry
+        index, beat = inputs
+        carried, x = model.step_over_time(carried, last, beat)
+        step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
+        drawn, _ = model.draw_notes(
+            x,
+            step_keys,
+            draw,
+            model.note_lstms_at(primed + index),
+            raise_by=jnp.maximum(silent - max_silence, 0)[:, None],
+        )
+        states = jnp.swapaxes(drawn[:, 0], 0, 1)
+        silent = jnp.where(states[..., 0].any(-1), 0, silent + 1)
+        return (carried, states, silent), states > 0
+
+    start = (carried, steps[-1], jnp.zeros(batch, jnp.int32))
+    _, states = jax.lax.scan(step, start, (jnp.arange(length), beat[primed : primed + length]))
+    return jnp.swapaxes(states, 0, 1)

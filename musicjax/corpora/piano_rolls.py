@@ -1,4 +1,4 @@
-"""Sets of piano rolls in one .npz file, with their splits, such as the four that the field compares on.
+"""Sets of piano rolls in one .npz file, such as the four that the field compares models on.
 
 For each split, train, valid and test: `<split>_rolls` uint8 [steps, notes], 1 where a note sounds,
 all pieces end to end, and `<split>_lengths` int [pieces], the steps of each.

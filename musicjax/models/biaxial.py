@@ -194,7 +194,7 @@ class Model(nnx.Module):
             draw: how.
             lstms: along the notes.
             dropout_key: as in __call__.
-            raise_by: added to the logits of play: [M], or one for all.
+            raise_by: added to the logits of play: [M, 1], or one for all.
         Returns:
             drawn bits and outputs, each [N, K, M, C].
         """
@@ -230,7 +230,7 @@ class Model(nnx.Module):
             h = after[-1].h if masks[-1] is None else after[-1].h * masks[-1]
             output = self._output(h[None], index)[0]
             logits = self.logits(output)
-            logits = logits.at[..., 0].add(raise_by)
+            logits += jnp.where(jnp.arange(self.layout.bits) == 0, raise_by, 0.0)
             likely = jax.nn.sigmoid(logits / jnp.maximum(draw.temperature, 1e-6))
             bits = noise < likely
             play = bits[..., :1] & (count < draw.most_notes)[..., None]
@@ -320,7 +320,7 @@ def make_loss(config, vocabulary: Vocabulary | None = None):
     "likelihood"    minus the log-likelihood of a step's notes in nats, mean over steps;
                     articulate counts where the note plays
 
-    Cells that play weigh `config.train.sounding_weight`. Padded steps and absent rows count nothing.
+    Cells that play weigh `config.train.sounding_weight`. Padded steps and absent rows do not count.
     """
     weigh = config.train.sounding_weight
 

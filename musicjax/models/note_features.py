@@ -66,7 +66,7 @@ def note_features(states: jax.Array, beat: jax.Array, layout: Layout) -> jax.Arr
     Returns:
         float32 [B, T, N, F].
     """
-    b, t, n, c = states.shape
+    b, t, n, _ = states.shape
     states = jnp.asarray(states, jnp.float32)
     padded = jnp.pad(states, ((0, 0), (0, 0), (REACH, REACH), (0, 0)))
     around = padded[:, :, np.arange(n)[:, None] + np.arange(2 * REACH + 1)]
