@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from musicjax import midi
+from musicjax.corpora import find_songs
 from musicjax.song import Meter, Song, Tempo, Track
 
 # The same examples each time, however busy the machine is.
@@ -63,6 +64,12 @@ def folder(tmp_path_factory) -> Path:
     for seed in range(30):
         midi.write_song(random_song(seed), path / f"{seed:02d}.mid")
     return path
+
+
+@pytest.fixture(scope="session")
+def chorales() -> dict[str, Path]:
+    """Bach's, by name. In the user's own cache: reading them from music21 takes a minute."""
+    return {file.name: file.path for file in find_songs("chorales")}
 
 
 @pytest.fixture(autouse=True)

@@ -42,12 +42,6 @@ def test_the_default_track_is_all_and_of_the_chorales_two_voices(folder):
     assert corpus.manifest["settings"]["track"] == "all"
 
 
-@pytest.fixture(scope="module")
-def chorales():
-    """In the user's own cache: reading them from music21 takes a minute."""
-    return {file.name: file.path for file in find_songs("chorales")}
-
-
 def test_round_trip_over_all_chorales(chorales):
     assert len(chorales) == 350  # 371 numbers in Riemenschneider's edition, 21 of them twice
     for path in chorales.values():
