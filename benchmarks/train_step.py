@@ -1,22 +1,30 @@
-"""How fast is a training step of the vocabulary model, and beside what?
+"""How fast is a training step, and beside what?
 
-    python -m benchmarks.train_step [--size=table2|quick] [--rounds=5]
+    python -m benchmarks.train_step --model=vocab [--size=table2|quick] [--rounds=5]
+    python -m benchmarks.train_step --model=nsm [--size=paper|best] [--batch=32]
 
-What bounds it. A step of Table 2 reads 50 windows of 50 tokens. The recurrent products cannot be
-batched over time: 50 steps each way of [50, 512] x [512, 2048], and 50 of [50, 256] x [256, 1024].
-Everything else is a few large products (input projections, dense, logits) or cheap (attention: 32
-units). Counting a multiply and an add as two, and the backward pass as twice the forward, a window
-costs `flops_per_window` below. No program can be faster than that count over the rate of the
-machine's largest matrix product, which is measured in the same run: the roof. On a CPU the rest
-goes to page faults (XLA takes its buffers anew at each call) and to the elementwise part of the
-gates.
+What bounds it. Counting a multiply and an add as two, and the backward pass as twice the forward,
+an example (a window of tokens, a segment of note states) costs `flops` of the peers' module. No
+program can be faster than that over the rate of the machine's largest matrix product, which is
+measured in the same run: the roof. The recurrent products cannot be batched over their own axis.
 
-Peers, same model, batch, and optimizer (RMSprop), dropout included, in the same run, in turns:
+    vocab   A step of Table 2 reads 50 windows of 50 tokens: 50 steps each way of [50, 512] x
+            [512, 2048], and 50 of [50, 256] x [256, 1024]. The rest is a few large products (input
+            projections, dense, logits) or cheap (attention: 32 units).
+    nsm     The paper's: 128 steps of 78 products [10, 36] x [36, 144], then 78 of 128 products
+            [10, 2] x [2, 8]: small, so what they read and write counts as much as what they
+            compute. A step makes 10 x 128 x 78 x 144 gates, 58 MB, several times over.
 
-    musicjax      this project's compiled call of several steps
-    naive         the same with autodiff of a plain lax.scan, one step a call, state not donated,
-                  input projection inside the loop
-    torch         PyTorch's nn.LSTM (its CPU kernel), if PyTorch is installed (extra `bench`)
+On a CPU the rest goes to page faults (XLA takes its buffers anew at each call) and to the
+elementwise part of the gates.
+
+Peers, same model, batch and optimizer, dropout included, in the same run, in turns:
+
+    musicjax       this project's compiled call of several steps
+    naive          the same with autodiff of a plain lax.scan, one step a call, state not donated
+    torch          vocab: PyTorch's nn.LSTM, its CPU kernel (extra `bench`)
+    torch loops    nsm: an nn.LSTM for each note and for each step, as the paper's authors wrote it
+    torch batched  nsm: batched over notes and steps, a Python loop over the recurrent axis
 
 Prints the median and spread of each, compile time apart; the last line is JSON.
 """
@@ -25,45 +33,23 @@ import argparse
 import json
 import os
 import platform
+import resource
 import statistics
 import time
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 
-from configs import vocab as vocab_config
+from benchmarks import nsm_peers, vocab_peers
 from musicjax.checkpoint import TrainState
 from musicjax.config import Config
 from musicjax.loop import make_optimizer, make_train_steps
-from musicjax.models import lstm, vocab
-from musicjax.vocabulary import Token, Vocabulary
+from musicjax.models import MODELS, lstm
 
-VOCABULARY_SIZE = 1000  # as Bach's chorales, two voices
 STEPS_PER_CALL = 4
-
-
-def make_config(size: str) -> Config:
-    config = vocab_config.get_config("" if size == "table2" else size)
-    config.train.steps_per_call = STEPS_PER_CALL
-    # One optimizer for all, so that what is compared is the model.
-    config.train.update(optimizer="rmsprop", schedule="constant", clip_norm=0.0)
-    return config
-
-
-def flops_per_window(config: Config) -> float:
-    """Multiplications and additions of one window's training step, from the sizes."""
-    m, t = config.model, config.train.window
-    directions = 2 if m.bidirectional else 1
-    encoded = directions * m.encoder_size
-    encoder = directions * t * (m.embedding_size + m.encoder_size) * 4 * m.encoder_size
-    attention = t * encoded * m.attention_size * 2 + t * t * (m.attention_size + encoded)
-    decoder = t * (encoded + m.decoder_size) * 4 * m.decoder_size
-    head = m.decoder_size * m.dense_size + m.dense_size * VOCABULARY_SIZE
-    forward = 2 * (encoder + attention + decoder + head)
-    return 3.0 * forward
+PAPER_SONGS_PER_SECOND = 350 * 10 / 3600  # ten epochs an hour
 
 
 def matmul_rate(size: int = 2048) -> float:
@@ -79,26 +65,16 @@ def matmul_rate(size: int = 2048) -> float:
     return 2 * size**3 / best
 
 
-def random_batches(config: Config) -> dict[str, np.ndarray]:
-    shape = (STEPS_PER_CALL, config.train.batch_size, config.train.window + 1)
-    tokens = np.random.default_rng(0).integers(1, VOCABULARY_SIZE, shape, dtype=np.int32)
-    return {"tokens": tokens, "present": np.ones(shape[:2], np.float32)}
-
-
-def make_vocabulary() -> Vocabulary:
-    pairs = [(low, high) for low in range(40) for high in range(60, 100)]
-    return Vocabulary.build({Token(p, 12): 1 for p in pairs[: VOCABULARY_SIZE - 1]})
-
-
-def musicjax_runner(config: Config, *, naive: bool):
+def musicjax_runner(peers, config: Config, *, naive: bool):
     """A function that trains STEPS_PER_CALL batches and waits; with the state that it owns."""
-    weights = jnp.ones(VOCABULARY_SIZE)
-    graph, params = nnx.split(vocab.build(config, make_vocabulary()))
-    batches = random_batches(config)
+    module, vocabulary = MODELS[config.model.name], peers.make_vocabulary()
+    loss_of = module.make_loss(config, vocabulary)
+    graph, params = nnx.split(module.build(config, vocabulary))
+    batches = peers.random_batches(config, STEPS_PER_CALL)
     optimizer = make_optimizer(config.train, 100)
 
     def loss_fn(params, batch, key):
-        return vocab.loss(nnx.merge(graph, params), batch, weights, key)
+        return loss_of(nnx.merge(graph, params), batch, key)
 
     first = {name: array[0] for name, array in batches.items()}
     sums = jax.eval_shape(loss_fn, params, first, None)[1]
@@ -133,92 +109,24 @@ def musicjax_runner(config: Config, *, naive: bool):
     return run_naive
 
 
-class NaiveLSTM(nnx.Module):
+def naive_runner(peers, config: Config):
     """What one writes first: the whole cell inside lax.scan, left to autodiff."""
 
-    def __init__(self, own: lstm.LSTM):
-        self.w_x, self.w_h, self.b = own.w_x, own.w_h, own.b
+    def scan(projected, w_h, initial):
+        def step(state, projected_t):
+            state, _ = lstm._cell(projected_t, state, w_h)
+            return state, state.h
 
-    def __call__(self, x):
-        """x: [B, T, F]. Returns [B, T, D * H]."""
-        outputs = []
-        for direction in range(self.w_x.shape[0]):
-            w_x, w_h, b = self.w_x[direction], self.w_h[direction], self.b[direction]
+        last, hidden = jax.lax.scan(step, initial, projected)
+        return hidden, last
 
-            def step(carry, x_t, w_x=w_x, w_h=w_h, b=b):
-                h, c = carry
-                i, f, g, o = jnp.split(x_t @ w_x + h @ w_h + b, 4, axis=-1)
-                c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-                h = jax.nn.sigmoid(o) * jnp.tanh(c)
-                return (h, c), h
-
-            zeros = jnp.zeros((x.shape[0], w_h.shape[0]))
-            _, h = jax.lax.scan(step, (zeros, zeros), jnp.swapaxes(x, 0, 1), reverse=direction == 1)
-            outputs.append(jnp.swapaxes(h, 0, 1))
-        return jnp.concatenate(outputs, axis=-1)
-
-
-def naive_runner(config: Config):
-    build = vocab.build
-
-    def build_naive(config, vocabulary):
-        model = build(config, vocabulary)
-        model.encoder = nnx.List([NaiveLSTM(own) for own in model.encoder])
-        model.decoder = nnx.List([NaiveLSTM(own) for own in model.decoder])
-        return model
-
-    vocab.build = build_naive
+    own = lstm.scan_lstm
+    lstm.scan_lstm = scan
     try:
-        return musicjax_runner(config, naive=True)
+        run = musicjax_runner(peers, config, naive=True)
+        run()  # traced while the plain scan is in its place
     finally:
-        vocab.build = build
-
-
-def torch_runner(config: Config):
-    """The same model of nn.LSTM; None if PyTorch is not installed."""
-    try:
-        import torch  # pyright: ignore[reportMissingImports]
-        from torch import nn  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        return None
-    m = config.model
-
-    class Model(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.embedding = nn.Embedding(VOCABULARY_SIZE, m.embedding_size)
-            self.encoder = nn.LSTM(
-                m.embedding_size, m.encoder_size, batch_first=True, bidirectional=m.bidirectional
-            )
-            encoded = m.encoder_size * (2 if m.bidirectional else 1)
-            self.w_t = nn.Linear(encoded, m.attention_size, bias=False)
-            self.w_s = nn.Linear(encoded, m.attention_size)
-            self.v = nn.Linear(m.attention_size, 1)
-            self.decoder = nn.LSTM(encoded, m.decoder_size, batch_first=True)
-            self.dense = nn.Linear(m.decoder_size, m.dense_size)
-            self.logits = nn.Linear(m.dense_size, VOCABULARY_SIZE)
-            self.drop = nn.Dropout(m.dropout)
-
-        def forward(self, tokens):
-            x = self.drop(self.encoder(self.embedding(tokens))[0])
-            score = self.v(torch.tanh(self.w_t(x)[:, :, None] + self.w_s(x)[:, None]))[..., 0]
-            x = torch.softmax(score, -1) @ x
-            x = self.drop(self.decoder(x)[0])[:, -1]
-            return self.logits(torch.relu(self.dense(x)))
-
-    torch.manual_seed(0)
-    model = Model()
-    optimizer = torch.optim.RMSprop(
-        model.parameters(), lr=config.train.learning_rate, alpha=0.9, eps=1e-7
-    )
-    tokens = torch.from_numpy(random_batches(config)["tokens"].astype(np.int64))
-
-    def run():
-        for batch in tokens:
-            optimizer.zero_grad(set_to_none=True)
-            nn.functional.cross_entropy(model(batch[:, :-1]), batch[:, -1]).backward()
-            optimizer.step()
-
+        lstm.scan_lstm = own
     return run
 
 
@@ -240,53 +148,74 @@ def measure(runners: dict, rounds: int) -> tuple[dict[str, float], dict[str, lis
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--size", choices=["table2", "quick"], default="table2")
+    parser.add_argument("--model", choices=["vocab", "nsm"], default="vocab")
+    parser.add_argument("--size", help=f"vocab: {vocab_peers.SIZES}; nsm: {nsm_peers.SIZES}")
+    parser.add_argument("--batch", type=int, help="examples; default: as the config says")
     parser.add_argument("--rounds", type=int, default=5, help="calls of each peer that count")
+    parser.add_argument("--alone", action="store_true", help="no peers: for the peak of memory")
     arguments = parser.parse_args()
 
-    config = make_config(arguments.size)
-    runners = {
-        "musicjax": musicjax_runner(config, naive=False),
-        "naive": naive_runner(config),
-        "torch": torch_runner(config),
-    }
-    runners = {name: run for name, run in runners.items() if run is not None}
-    roof = matmul_rate() / flops_per_window(config)
+    peers = {"vocab": vocab_peers, "nsm": nsm_peers}[arguments.model]
+    size = arguments.size or peers.SIZES[0]
+    if size not in peers.SIZES:
+        parser.error(f"--size={size}; expected one of {', '.join(peers.SIZES)}")
+    config = peers.make_config(size)
+    config.train.batch_size = arguments.batch or config.train.batch_size
+    config.train.steps_per_call = STEPS_PER_CALL
+    runners = {"musicjax": musicjax_runner(peers, config, naive=False)}
+    torch_version = None
+    if not arguments.alone:
+        runners["naive"] = naive_runner(peers, config)
+        try:
+            import torch  # pyright: ignore[reportMissingImports]
+        except ImportError:
+            print("no PyTorch: pip install -e .[bench] for that peer")
+        else:
+            torch_version = torch.__version__
+            runners |= peers.torch_runners(config, STEPS_PER_CALL)
+    roof = matmul_rate() / peers.flops(config)
     first, times = measure(runners, arguments.rounds)
 
-    windows = STEPS_PER_CALL * config.train.batch_size
+    examples = STEPS_PER_CALL * config.train.batch_size
     device = jax.devices()[0]
     result: dict = {
         "benchmark": "train_step",
-        "size": arguments.size,
+        "model": arguments.model,
+        "size": size,
         "batch": config.train.batch_size,
         "window": config.train.window,
         "device": f"{device.platform} {device.device_kind}",
         "processors": len(os.sched_getaffinity(0)),
         "machine": platform.processor() or platform.machine(),
         "jax": jax.__version__,
-        "flops_per_window": flops_per_window(config),
-        "roof_windows_per_second": round(roof, 1),
-        "windows_per_second": {},
+        "torch": torch_version,
+        "flops_per_example": peers.flops(config),
+        "roof_examples_per_second": round(roof, 1),
+        "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "examples_per_second": {},
     }
-    if "torch" in runners:
-        import torch  # pyright: ignore[reportMissingImports]
-
-        result["torch"] = torch.__version__
-    print(f"{'':10}{'windows/s':>11}{'spread':>16}{'first call':>12}{'of the roof':>13}")
+    print(f"{'':14}{'examples/s':>11}{'spread':>16}{'first call':>12}{'of the roof':>13}")
     for name, seconds in times.items():
-        rates = sorted(windows / s for s in seconds)
+        rates = sorted(examples / s for s in seconds)
         median = statistics.median(rates)
-        result["windows_per_second"][name] = [round(rate, 1) for rate in rates]
+        result["examples_per_second"][name] = [round(rate, 1) for rate in rates]
         print(
-            f"{name:10}{median:11.1f}{rates[0]:9.1f}-{rates[-1]:<6.1f}{first[name]:11.1f} s"
+            f"{name:14}{median:11.1f}{rates[0]:9.1f}-{rates[-1]:<6.1f}{first[name]:11.1f} s"
             f"{median / roof:13.2f}"
         )
+        if (arguments.model, size) == ("nsm", "paper"):
+            hours = 350 * 50 / median / 3600
+            print(
+                f"{'':14}{median / PAPER_SONGS_PER_SECOND:.1f} times the paper's "
+                f"{PAPER_SONGS_PER_SECOND:.2f} songs/s; its 50 epochs of 350 songs in {hours:.2f} "
+                "hours (the paper: 4.5 to 5)"
+            )
     ours = times["musicjax"]
     for peer in times.keys() - {"musicjax"}:
         ratios = [theirs / mine for theirs, mine in zip(times[peer], ours, strict=True)]
-        result[f"ratio_to_{peer}"] = round(statistics.median(ratios), 3)
-        print(f"musicjax trains {result[f'ratio_to_{peer}']:.2f} times as fast as {peer}")
+        result[f"ratio_to_{peer.replace(' ', '_')}"] = round(statistics.median(ratios), 3)
+        print(f"musicjax trains {statistics.median(ratios):.2f} times as fast as {peer}")
+    print(f"peak memory, all peers together: {result['peak_memory_gib']} GiB")
     print(json.dumps(result))
 
 

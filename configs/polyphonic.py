@@ -21,18 +21,30 @@ def get_config(variant: str = "") -> Config:
     data.lowest = 21  # the piano's 88 keys
     data.highest = 108
     data.articulate = False
-    model.beat = "none"  # the sets do not tell of bars
+    model.beat = "signed"  # the sets do not tell of bars; by the step's number all the same
     model.time_sizes = (128,)
     model.note_sizes = (64,)
     model.dropout = 0.3
-    train.epochs = 60
-    train.batch_size = 12
+    train.epochs = 50
+    train.batch_size = 4
     train.window = 64
+    train.per_song = 1
     train.transpose_range = (-5, 6)
     train.learning_rate = 3e-3
+    train.steps_per_call = 10
     match variant:
-        case "":
+        case "" | "jsb_chorales":
             pass
+        case "nottingham":
+            model.dropout = 0.1
+            train.epochs = 8
+        case "piano_midi":
+            model.dropout = 0.1
+            train.epochs = 6
+            train.per_song = 8
+        case "musedata":
+            model.dropout = 0.1
+            train.epochs = 8
         case "tiny":
             model.time_sizes = (6,)
             model.note_sizes = (5,)
@@ -40,5 +52,8 @@ def get_config(variant: str = "") -> Config:
             train.batch_size = 4
             train.window = 16
         case _:
-            raise ValueError(f"no variant {variant!r}; there is tiny")
+            raise ValueError(
+                f"no variant {variant!r}; there are jsb_chorales, nottingham, piano_midi, "
+                "musedata, tiny"
+            )
     return config

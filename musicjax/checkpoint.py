@@ -162,7 +162,18 @@ def load_config(workdir: str | Path) -> tuple[Config, str]:
             f"{workdir}: a work dir of format {version}; this musicjax reads {FORMAT}: train again "
             "or use the musicjax that made it"
         )
-    return ConfigDict(saved["config"]), saved["corpus"]
+    return ConfigDict(_with_tuples(saved["config"])), saved["corpus"]
+
+
+def _with_tuples(fields: dict) -> dict:
+    """The config's tuples, which JSON knows as lists."""
+
+    def restored(value):
+        if isinstance(value, dict):
+            return _with_tuples(value)
+        return tuple(value) if isinstance(value, list) else value
+
+    return {name: restored(value) for name, value in fields.items()}
 
 
 def load_trained(workdir: str | Path, which: str = "best") -> Trained:

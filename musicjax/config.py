@@ -95,6 +95,7 @@ def _check_biaxial(data, model, train, expect) -> None:
         expect("model.loss", model.loss == "squares", "'squares' where model.output is 'hidden'")
         expect("model.note_sizes", model.note_sizes[-1] == bits, f"{bits} last, as the output")
         expect("model.feedback", model.feedback == "none", "'none' where model.output is 'hidden'")
+    expect("train.per_song", train.per_song > 0, "at least 1")
     expect("train.sounding_weight", train.sounding_weight > 0, "more than 0")
     low, high = train.transpose_range
     expect("train.transpose_range", low <= 0 <= high, "semitones (down, up), such as (-5, 6)")

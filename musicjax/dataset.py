@@ -97,11 +97,11 @@ class Segments:
         Args:
             corpus: encoded songs.
             split: "train", "validation" or "test".
-            train: `config.train`; its fields window, starts, shuffle, short_songs and
+            train: `config.train`; its fields window, starts, per_song, shuffle, short_songs and
                 transpose_range are explained in configs/nsm.py.
-            training: an epoch takes one segment of each song, from a start drawn for it. Otherwise
-                all are as they come: a song's first segment if train.starts is "beginning", else
-                its segments one after another, the last one padded.
+            training: an epoch takes train.per_song segments of each song, from starts drawn for
+                it. Otherwise all are as they come: a song's first segment if train.starts is
+                "beginning", else its segments one after another, the last one padded.
         Raises:
             InputError: the split has no song, or none as long as a segment.
         """
@@ -129,7 +129,8 @@ class Segments:
         self._start = np.concatenate(starts)
         self._counts = np.array([len(s) for s in starts])
         self._first = np.cumsum(self._counts) - self._counts
-        self.per_epoch = len(songs) if training else len(self)
+        self._per_song = train.per_song
+        self.per_epoch = len(songs) * train.per_song if training else len(self)
 
     def __len__(self) -> int:
         return len(self._start)
@@ -140,9 +141,10 @@ class Segments:
         return song, start, min(start + self.window, song["length"])
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
-        """int [songs]: a segment of each song; shuffled if train.shuffle is set."""
+        """int [per_epoch]: segments of each song; shuffled if train.shuffle is set."""
         rng = np.random.default_rng([seed, epoch])
-        numbers = self._first + rng.integers(self._counts)
+        first, counts = (np.repeat(x, self._per_song) for x in (self._first, self._counts))
+        numbers = first + rng.integers(counts)
         return rng.permutation(numbers) if self._shuffle else numbers
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator | None) -> dict[str, np.ndarray]:

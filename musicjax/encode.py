@@ -274,6 +274,23 @@ def prepare(song: Song, data, track: str | None = None) -> Prepared:
     return Prepared(chosen, rule, found, semitones)
 
 
+def prepare_prime(song: Song, data, track: str | None = None) -> Prepared:
+    """As `prepare`, of a song that music is to go on from.
+
+    Raises:
+        InputError: it has no such part.
+    """
+    track = track or with_track(data).track
+    prepared = prepare(song, data, track)
+    if not prepared.song.tracks:
+        names = ", ".join(sorted({track.name or "(no name)" for track in song.tracks}))
+        raise InputError(
+            f"{song.source}: no track for {track!r}; its tracks are {names}; choose by "
+            "--prime_track, such as --prime_track=all"
+        )
+    return prepared
+
+
 def states_of(song: Song, data) -> EncodedStates:
     """A prepared song's note state matrix, by the pitches of `config.data`.
 

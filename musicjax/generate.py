@@ -45,7 +45,7 @@ def generate(workdir: str | Path, options: Options | None = None) -> list[Piece]
 
 def describe(piece: Piece) -> str:
     """A line of figures: is it one note over and over, or silence?"""
-    return f"seed {piece.seed}: {piece.figures}; after {piece.prime}"
+    return f"seed {piece.seed}: {piece.figures}; after {piece.prime.name}"
 
 
 def write_pieces(pieces: list[Piece], output: str | Path, *, tokens: bool = False) -> list[Path]:
@@ -56,7 +56,7 @@ def write_pieces(pieces: list[Piece], output: str | Path, *, tokens: bool = Fals
     for piece in pieces:
         path = output / f"seed_{piece.seed}.mid"
         midi.write_song(piece.song, path)
-        title = f"seed {piece.seed}, after {piece.prime}"
+        title = f"seed {piece.seed}, after {piece.prime.name}"
         colours = COLOURS[:2][-len(piece.song.tracks) :]  # the music has one colour, prime or not
         plot_piano_roll(piece.song, path.with_suffix(".png"), title=title, colours=colours)
         if tokens and piece.tokens is not None:

@@ -1,7 +1,7 @@
 """A generated piece of music, and what may be asked of it."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ class Piece(NamedTuple):
     Attributes:
         song: the prime's track (if wanted) and the generated one.
         seed: it was drawn by; the same seed and prime give the same piece.
-        prime: name of the song that it goes on from.
+        prime: what it goes on from, a Prime of the module that made it; `prime.name` is the song's.
         figures: a line about it: is it one note over and over, or silence?
         tokens: generated, by a model of tokens.
         states: generated, uint8 [T, N, C], by a model of note states.
@@ -27,7 +27,7 @@ class Piece(NamedTuple):
 
     song: Song
     seed: int
-    prime: str
+    prime: Any
     figures: str
     tokens: list[Token] | None = None
     states: np.ndarray | None = None

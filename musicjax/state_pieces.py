@@ -162,13 +162,7 @@ def prime_from_song(song: Song, config, options: Options, steps: int | None) -> 
     Raises:
         InputError: the song lacks the part, or has no matrix.
     """
-    prepared = encode.prepare(song, config.data, options.prime_track or config.data.track)
-    if not prepared.song.tracks:
-        names = ", ".join(sorted({track.name or "(no name)" for track in song.tracks}))
-        raise InputError(
-            f"{song.source}: no track for {config.data.track!r}; its tracks are {names}; choose by "
-            "--prime_track, such as --prime_track=all"
-        )
+    prepared = encode.prepare_prime(song, config.data, options.prime_track)
     encoded = encode.states_of(prepared.song, config.data)
     total = len(encoded.states)
     if not config.model.tied:
@@ -233,7 +227,7 @@ def _piece(tracks: list, made: np.ndarray, prime: Prime, seed: int, qpm: float) 
         meters=meters_of(bars),
         tempos=(Tempo(0, qpm),),
     ).transposed(-prime.semitones)
-    return Piece(song, seed, prime.name, _figures(made, qpm), states=made)
+    return Piece(song, seed, prime, _figures(made, qpm), states=made)
 
 
 def _figures(states: np.ndarray, qpm: float) -> str:

@@ -92,7 +92,7 @@ def continue_songs(
         music = _cut(vocabulary.decode(row.tolist()), int(units[i]))
         song = _song(music, primes[i], held_out.manifest, options.include_prime, qpm[i])
         figures = _figures(music, qpm[i])
-        pieces.append(Piece(song, seeds[i], primes[i].name, figures, tokens=music))
+        pieces.append(Piece(song, seeds[i], primes[i], figures, tokens=music))
     return pieces
 
 
@@ -103,14 +103,7 @@ def prime_from_song(song: Song, vocabulary: Vocabulary, config, options: Options
         InputError: the song lacks the part, is too short, or has tokens that the model does not
             know while options.unknown_tokens is "error".
     """
-    track = options.prime_track or config.data.track
-    prepared = encode.prepare(song, config.data, track)
-    if not prepared.song.tracks:
-        names = ", ".join(sorted({track.name or "(no name)" for track in song.tracks}))
-        raise InputError(
-            f"{song.source}: no track for {track!r}; its tracks are {names}; choose by "
-            "--prime_track, such as --prime_track=all"
-        )
+    prepared = encode.prepare_prime(song, config.data, options.prime_track)
     tokens = encode.tokens_of(prepared.song, config.data).tokens[-config.train.window :]
     unknown = [token for token in tokens if not vocabulary.encode([token])[0]]
     if unknown and options.unknown_tokens == "error":
@@ -155,6 +148,7 @@ def prime_from_corpus(held_out: Corpus, train, seed: int) -> Prime:
     start = rng.integers(max(song["length"] - train.window, 0) + 1)
     ids = np.asarray(held_out.encoded(song)[start : start + train.window])
     vocabulary = held_out.vocabulary
+    assert vocabulary is not None
     known = np.where(ids < vocabulary.size, ids, 0)
     return Prime(known, vocabulary.decode(ids.tolist()), song["qpm"], 0, song["name"])
 

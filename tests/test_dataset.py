@@ -63,13 +63,13 @@ def test_the_iterator_restores_its_place(corpus):
 
 
 def test_a_stride_visits_all_windows_over_the_epochs(corpus):
-    windows = Windows(corpus, "train", 8, pad=True)
     stride = 4
-    batches = training_batches(windows, batch_size=16, seed=1, epochs=stride, stride=stride)
+    windows = Windows(corpus, "train", 8, pad=True, stride=stride)
+    batches = training_batches(windows, batch_size=16, seed=1, epochs=stride)
     rows = [batch["tokens"][batch["present"] > 0] for batch in batches]
     batches.close()
     seen = np.concatenate(rows)
-    assert len(rows) == stride * batches_per_epoch(windows, 16, stride)
+    assert len(rows) == stride * batches_per_epoch(windows, 16)
     assert len(seen) == len(windows) // stride * stride
     everything = {tuple(row) for row in windows[np.arange(len(windows))].tolist()}
     assert len({tuple(row) for row in seen.tolist()}) >= 0.99 * len(everything)

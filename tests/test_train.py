@@ -44,7 +44,7 @@ def test_a_run_learns_and_leaves_a_whole_work_dir(tiny, tmp_path, capsys):
     for part in ("train", "validation"):
         for name in ("loss", "nats", "perplexity", "accuracy", "weighted_accuracy", "unseen"):
             assert np.isfinite(run[-1][f"{part}_{name}"])
-    assert run[-1]["tokens_per_second"] > 0
+    assert run[-1]["examples_per_second"] > 0
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names >= {"config.json", "vocabulary.json", "test_songs", "checkpoints", "loss.png"}
     assert any(name.startswith("events.out.tfevents") for name in names)

@@ -4,7 +4,6 @@ For each split, train, valid and test: `<split>_rolls` uint8 [steps, notes], 1 w
 all pieces end to end, and `<split>_lengths` int [pieces], the steps of each.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,24 +26,25 @@ def song_file(source: str) -> SongFile:
     return SongFile(path, path.name)
 
 
-def read_rolls(source: str) -> Iterator[tuple[str, str, np.ndarray]]:
+def read_rolls(source: str) -> list[tuple[str, str, np.ndarray]]:
     """Each piece's name, split, and roll uint8 [steps, notes].
 
     Raises:
         InputError: not such a file.
     """
     path = song_file(source).path
+    pieces = []
     try:
         with np.load(path) as arrays:
             for key, split in _SPLITS.items():
                 rolls, lengths = arrays[f"{key}_rolls"], arrays[f"{key}_lengths"]
                 if rolls.ndim != 2 or lengths.sum() != len(rolls) or rolls.max(initial=0) > 1:
                     raise ValueError(f"{key}_rolls is {rolls.shape}, its lengths {lengths.sum()}")
-                pieces = np.split(rolls, np.cumsum(lengths)[:-1])
-                for number, roll in enumerate(pieces):
-                    yield f"{key}/{number}", split, roll.astype(np.uint8)
+                for number, roll in enumerate(np.split(rolls, np.cumsum(lengths)[:-1])):
+                    pieces.append((f"{key}/{number}", split, roll.astype(np.uint8)))
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
             f"{path}: not a set of piano rolls ({error}); expected train_rolls, train_lengths, "
             "valid_rolls, ... as musicjax/corpora/piano_rolls.py describes"
         ) from None
+    return pieces

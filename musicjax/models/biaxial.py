@@ -106,7 +106,7 @@ class Model(nnx.Module):
         x = self.over_time(states, beat, dropout_key)
         if self.feedback == "sample" and dropout_key is not None:
             key = jax.random.fold_in(dropout_key, 99)
-            fed, _ = self.draw_notes(x, key, Draw(), self.note_lstms, dropout_key)
+            fed, _ = self.draw_notes(x, key, Draw(), list(self.note_lstms), dropout_key)
             fed = lax.stop_gradient(fed)
         else:
             fed = jnp.transpose(target, (2, 1, 0, 3)).reshape(n, *x.shape[1:3], c)

@@ -1,0 +1,99 @@
+"""How well does the bi-axial LSTM predict polyphonic music, beside published models?
+
+    python -m benchmarks.polyphonic --source=jsb_chorales.npz --workdir=runs/jsb
+
+The four piano-roll sets of Boulanger-Lewandowski et al. 2012 (JSB chorales, Nottingham, MuseData,
+Piano-midi.de) have fixed splits and a fixed measure: the mean over the test pieces' steps of minus
+the log-likelihood of the step's 88 bits given all earlier steps, in nats. The model is
+configs/polyphonic.py's, its variant named after the set; the checkpoint is the best on the
+validation pieces; each test piece is read whole (in parts of 1,024 steps if it is longer).
+
+What bounds the figure. Knowing the notes of the last step, and that each goes on or not by itself,
+gives "repeat last", printed beside it; what remains are the rules of the style, of which a few
+hundred pieces tell only so much: the training and validation figures drift apart long before the
+network is out of capacity. Time, not size, bounds the larger three: an epoch takes a segment of 64
+steps from each piece, at the sizes of one or two CPU cores about ten a second.
+
+Prints a table and, last, a line of JSON. Published: Boulanger-Lewandowski et al. 2012 (RNN-RBM,
+RNN-NADE), Bai et al. 2018 (LSTM, TCN), Johnson 2017 (bi-axial, Piano-midi.de only).
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+from configs import polyphonic
+
+PUBLISHED = {
+    "jsb_chorales": {"LSTM": 8.45, "TCN": 8.10, "RNN-RBM": 6.27, "RNN-NADE": 5.56},
+    "nottingham": {"LSTM": 3.29, "TCN": 3.07, "RNN-RBM": 2.39, "RNN-NADE": 2.31},
+    "musedata": {"RNN-RBM": 6.01, "RNN-NADE": 5.60},
+    "piano_midi": {"RNN-RBM": 7.09, "RNN-NADE": 7.05, "bi-axial (Johnson)": 4.90},
+}
+LONGEST = 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--source", required=True, help=f"one of {', '.join(PUBLISHED)}, as .npz")
+    parser.add_argument(
+        "--workdir", required=True, help="folder of the run; goes on if it is there"
+    )
+    parser.add_argument("--variant", help="of configs/polyphonic.py; default: the set's")
+    parser.add_argument("--epochs", type=int, help="default: as the variant says")
+    arguments = parser.parse_args()
+
+    import jax
+
+    from musicjax.corpora.piano_rolls import read_rolls
+    from musicjax.evaluate import evaluate
+    from musicjax.train import train_and_evaluate
+
+    name = Path(arguments.source).stem
+    variant = name if name in PUBLISHED else ""
+    config = polyphonic.get_config(variant if arguments.variant is None else arguments.variant)
+    config.data.source = arguments.source
+    if arguments.epochs:
+        config.train.epochs = arguments.epochs
+    longest = max(len(roll) for _, split, roll in read_rolls(arguments.source) if split == "test")
+
+    started = time.perf_counter()
+    last = train_and_evaluate(config, arguments.workdir)
+    minutes = (time.perf_counter() - started) / 60
+    results = evaluate(arguments.workdir, window=min(longest, LONGEST))
+    lines = Path(arguments.workdir, "metrics.jsonl").read_text().splitlines()
+    best = min(map(json.loads, lines), key=lambda line: line["validation_loss"])
+
+    print(f"{name}: nats a step on the {results['model']['steps']} steps of the test pieces")
+    rows = {f"musicjax, {minutes:.1f} minutes": results["model"]["nats"]}
+    rows |= {row: results[row]["nats"] for row in ("all silent", "repeat last")}
+    rows |= PUBLISHED.get(name, {})
+    for row, nats in sorted(rows.items(), key=lambda item: -item[1]):
+        print(f"  {row:28}{nats:8.2f}")
+    device = jax.devices()[0]
+    print(
+        json.dumps(
+            {
+                "benchmark": "polyphonic",
+                "set": name,
+                "test_nats": round(results["model"]["nats"], 4),
+                "validation_nats": round(best["validation_loss"], 4),
+                "best_epoch": best["epoch"],
+                "epochs": last["epoch"],
+                "minutes": round(minutes, 1),
+                "segments_per_second": last["examples_per_second"],
+                "repeat_last_nats": round(results["repeat last"]["nats"], 4),
+                "device": f"{device.platform} {device.device_kind}",
+                "processors": len(os.sched_getaffinity(0)),
+                "machine": platform.processor() or platform.machine(),
+                "jax": jax.__version__,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
