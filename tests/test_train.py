@@ -192,7 +192,7 @@ def test_every_variant_trains_two_steps(variant, folder, tmp_path, monkeypatch):
     ("field", "value", "expected"),
     [
         ("train.batch_size", 0, "at least 1"),
-        ("train.optimizer", "sgd", "'rmsprop' or 'adam'"),
+        ("train.optimizer", "sgd", "'rmsprop', 'adam' or 'adadelta'"),
         ("train.schedule", "linear", "'constant' or 'cosine'"),
         ("model.dropout", 1.0, "0 <= dropout < 1"),
         ("model.input", "onehot", "'embedding' or 'scalar'"),
