@@ -22,7 +22,7 @@ import numpy as np
 from musicjax.errors import InputError
 from musicjax.vocabulary import Vocabulary
 
-FORMAT = 1
+FORMAT = 2
 SPLITS = ("train", "validation", "test")
 
 

@@ -36,13 +36,15 @@ def encode_corpus(data) -> Corpus:
     Returns:
         a Corpus, not yet saved.
     Raises:
-        InputError: no source, no MIDI file, or no song left.
+        InputError: no source, no MIDI file, or no song left; or piano rolls that do not fit.
     """
     from tqdm import tqdm
 
     data = with_track(data)
     encoder = _ENCODERS[data.encoding](data)
-    files = corpora.find_songs(data.source, data.split_by)
+    files = _files(data)
+    if _is_rolls(data):
+        return _corpus(data, encoder, files, _rolls(data, encoder), [])
     songs, skipped, names = [], [], Counter()
     for file in tqdm(files, desc=f"encoding {data.source}", unit="file", delay=1):
         try:
@@ -82,15 +84,28 @@ def encode_corpus(data) -> Corpus:
     return _corpus(data, encoder, files, songs, skipped)
 
 
-def encode_rolls(data) -> Corpus:
-    """The corpus of an .npz of piano rolls, in the splits that it comes with.
+def _is_rolls(data) -> bool:
+    return data.source.endswith(".npz")
 
-    Args:
-        data: `config.data`, for note states.
+
+def _files(data) -> list[SongFile]:
+    """The source's files.
+
     Raises:
-        InputError: not such a file, or of another width than `data`.
+        InputError: there is none, or piano rolls are to become tokens.
     """
-    encoder = _NoteStates(data)
+    if not _is_rolls(data):
+        return corpora.find_songs(data.source, data.split_by)
+    if data.encoding != "note_state":
+        raise InputError(
+            f"data.source is {data.source!r}: piano rolls have no tokens; train on them with "
+            "configs/polyphonic.py"
+        )
+    return [piano_rolls.song_file(data.source)]
+
+
+def _rolls(data, encoder: "_NoteStates") -> list[dict]:
+    """A set of piano rolls, encoded, in the splits that it comes with."""
     songs = []
     for name, split, roll in piano_rolls.read_rolls(data.source):
         width = data.highest - data.lowest + 1
@@ -100,7 +115,7 @@ def encode_rolls(data) -> Corpus:
                 f"to data.highest={data.highest} are {width}"
             )
         songs.append({"name": name, "split": split, **encoder.add_states(roll[..., None])})
-    return _corpus(data, encoder, [piano_rolls.song_file(data.source)], songs, [])
+    return songs
 
 
 def _corpus(data, encoder, files, songs: list[dict], skipped: list[dict]) -> Corpus:
@@ -394,8 +409,8 @@ def _assign_splits(songs: list[dict], data) -> tuple[list[dict], list[dict]]:
 
 
 def fingerprint(data, files: Iterable[SongFile]) -> str:
-    """Hex digest of all that decides a corpus: encoder, settings, and each file's name, size and
-    time of change.
+    """Hex digest of all that decides a corpus: encoder, settings, and each file's name, size, time
+    of change, and split if its source gives one.
     """
 
     def state(path: Path) -> tuple[int, int]:
@@ -409,7 +424,7 @@ def fingerprint(data, files: Iterable[SongFile]) -> str:
         "format": corpus.FORMAT,
         "encoder": ENCODER,
         "settings": data.to_dict(),
-        "files": [(file.name, *state(file.path)) for file in files],
+        "files": [(f.name, *state(f.path), f.metadata.get("split")) for f in files],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -430,15 +445,9 @@ def open_corpus(data, cache: str | Path | None = None) -> Corpus:
     if (source / "manifest.json").is_file():
         return Corpus.load(source)
     root = Path(cache) if cache else platformdirs.user_cache_path("musicjax") / "corpora"
-    is_rolls = source.suffix == ".npz"
-    files = (
-        [piano_rolls.song_file(data.source)]
-        if is_rolls
-        else corpora.find_songs(data.source, data.split_by)
-    )
-    path = root / fingerprint(data, files)[:24]
+    path = root / fingerprint(data, _files(data))[:24]
     if not path.is_dir():
-        encoded = encode_rolls(data) if is_rolls else encode_corpus(data)
+        encoded = encode_corpus(data)
         print(describe(encoded))
         encoded.save(path)
     return Corpus.load(path)
