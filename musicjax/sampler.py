@@ -170,9 +170,10 @@ def continue_states(
         index, beat = inputs
         carried, x = model.step_over_time(carried, last, beat)
         step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
+        noise = jax.vmap(lambda key: jax.random.uniform(key, (notes, 1, bits)), 0, 2)(step_keys)
         drawn, _ = model.draw_notes(
             x,
-            step_keys,
+            noise,
             draw,
             model.note_lstms_at(primed + index),
             raise_by=jnp.maximum(silent - max_silence, 0)[:, None],

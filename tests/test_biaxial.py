@@ -142,7 +142,8 @@ def test_one_step_at_a_time_gives_the_teacher_forced_output(variant):
             lstms = model.note_lstms_at(jnp.array(step))
             # Hot, since an untrained hidden state would never play.
             draw = biaxial.Draw(temperature=20.0)
-            bits, out = model.draw_notes(x, jax.random.fold_in(key, step), draw, lstms)
+            noise = jax.random.uniform(jax.random.fold_in(key, step), (N, 1, B, 2))
+            bits, out = model.draw_notes(x, noise, draw, lstms)
             last = jnp.swapaxes(bits[:, 0], 0, 1)
             drawn.append(last)
             outputs.append(jnp.swapaxes(out[:, 0], 0, 1))
@@ -273,9 +274,8 @@ def test_feeding_up_samples_has_the_gradient_of_feeding_up_those_bits():
     key = jax.random.key(7)
     states, beat, target = batch["states"][:, :-1], batch["beat"][:, :-1], batch["states"][:, 1:]
     x = model.over_time(states, beat, key)
-    bits, outputs = model.draw_notes(
-        x, jax.random.fold_in(key, 99), biaxial.Draw(), list(model.note_lstms), key
-    )
+    noise = jax.random.uniform(jax.random.fold_in(key, 99), (*x.shape[:3], 2))
+    bits, outputs = model.draw_notes(x, noise, biaxial.Draw(), list(model.note_lstms), key)
     out = model(states, beat, target, key)
     # The pass that samples computes the very outputs that the second pass learns from.
     back = jnp.transpose(outputs.reshape(N, T, B, 2), (2, 1, 0, 3))
@@ -288,15 +288,16 @@ def test_temperature_zero_takes_the_likelier_and_guards_hold():
     model = biaxial.build(config)
     x = jax.random.normal(jax.random.key(0), (N, 1, B, 3))
     lstms = list(model.note_lstms)
-    draw = lambda key, **options: model.draw_notes(  # noqa: E731
-        x, jax.random.key(key), biaxial.Draw(**options), lstms
+    noise = lambda seed: jax.random.uniform(jax.random.key(seed), (N, 1, B, 2))  # noqa: E731
+    draw = lambda seed, **options: model.draw_notes(  # noqa: E731
+        x, noise(seed), biaxial.Draw(**options), lstms
     )
     a, b = draw(0, temperature=0.0)[0], draw(1, temperature=0.0)[0]
     np.testing.assert_array_equal(a, b)
     bits, outputs = draw(0, temperature=0.0)
     np.testing.assert_array_equal(bits[..., 0] > 0, outputs[..., 0] > 0)
     loud = model.draw_notes(
-        x, jax.random.key(0), biaxial.Draw(1.0, 2), lstms, raise_by=jnp.full((B, 1), 50.0)
+        x, noise(0), biaxial.Draw(1.0, 2), lstms, raise_by=jnp.full((B, 1), 50.0)
     )[0]
     assert (np.asarray(loud[..., 0]).sum(0) == 2).all()  # no more than two, though all would play
 

@@ -105,8 +105,8 @@ class Model(nnx.Module):
         b, t, n, c = target.shape
         x = self.over_time(states, beat, dropout_key)
         if self.feedback == "sample" and dropout_key is not None:
-            key = jax.random.fold_in(dropout_key, 99)
-            fed, _ = self.draw_notes(x, key, Draw(), list(self.note_lstms), dropout_key)
+            noise = jax.random.uniform(jax.random.fold_in(dropout_key, 99), (*x.shape[:3], c))
+            fed, _ = self.draw_notes(x, noise, Draw(), list(self.note_lstms), dropout_key)
             fed = lax.stop_gradient(fed)
         else:
             fed = jnp.transpose(target, (2, 1, 0, 3)).reshape(n, *x.shape[1:3], c)
@@ -120,14 +120,9 @@ class Model(nnx.Module):
     def over_time(self, states, beat, dropout_key=None) -> jax.Array:
         """The LSTMs along time. As __call__; returns [N, K, M, H], ready for those along notes."""
         b, t, n, _ = states.shape
-        first = self.time_lstms[0]
-        if self.tied:
-            features = note_features(states, beat, self.layout)
-            projected = first.project(jnp.swapaxes(features, 0, 1).reshape(t, 1, b * n, -1))
-        else:
-            folded = fold(first.w_x[...], first.b[...], self.layout)
-            projected = jnp.swapaxes(project(states, beat, folded, self.layout), 1, 2)
-        x = self._drop(first.scan(projected), 0, dropout_key)
+        x = self._drop(
+            self.time_lstms[0].scan(self._expand_and_project(states, beat)), 0, dropout_key
+        )
         for layer, lstm in enumerate(self.time_lstms[1:], 1):
             x = self._drop(lstm.scan(lstm.project(x)), layer, dropout_key)
         if self.tied:
@@ -147,21 +142,22 @@ class Model(nnx.Module):
             the states after, and the last layer's output [N, 1, B, H].
         """
         b, n, _ = states.shape
-        first = self.time_lstms[0]
-        states, beat = states[:, None], beat[:, None]
-        if self.tied:
-            features = note_features(states, beat, self.layout)
-            projected = first.project(features.reshape(1, 1, b * n, -1))[0]
-        else:
-            folded = fold(first.w_x[...], first.b[...], self.layout)
-            projected = jnp.swapaxes(project(states, beat, folded, self.layout)[0], 0, 1)
-        after = []
+        projected, after = self._expand_and_project(states[:, None], beat[:, None]), []
         for layer, (lstm, state) in enumerate(zip(self.time_lstms, carried, strict=True)):
-            if layer:
-                projected = lstm.project(after[-1].h[None])[0]
-            after.append(lstm.step(projected, state))
+            projected = projected if layer == 0 else lstm.project(after[-1].h[None])
+            after.append(lstm.step(projected[0], state))
         h = after[-1].h
         return after, jnp.swapaxes(h.reshape(b, n, -1), 0, 1)[:, None] if self.tied else h[:, None]
+
+    def _expand_and_project(self, states: jax.Array, beat: jax.Array) -> jax.Array:
+        """Note state expand times the first LSTM's weights. As over_time; returns [T, K, M, G]."""
+        b, t, n, _ = states.shape
+        first = self.time_lstms[0]
+        if self.tied:
+            features = note_features(states, beat, self.layout)
+            return first.project(jnp.swapaxes(features, 0, 1).reshape(t, 1, b * n, -1))
+        folded = fold(first.w_x[...], first.b[...], self.layout)
+        return jnp.swapaxes(project(states, beat, folded, self.layout), 1, 2)
 
     def carry(self, batch: int) -> list[State]:
         """The state before the first step, of each LSTM along time."""
@@ -180,7 +176,7 @@ class Model(nnx.Module):
     def draw_notes(
         self,
         x: jax.Array,
-        key: jax.Array,
+        noise: jax.Array,
         draw: Draw,
         lstms: list[LSTMBank],
         dropout_key: jax.Array | None = None,
@@ -190,7 +186,7 @@ class Model(nnx.Module):
 
         Args:
             x: of over_time, [N, K, M, H].
-            key: one, or one for each [M].
+            noise: uniform in 0..1, [N, K, M, C]: a bit is 1 where it is below the probability.
             draw: how.
             lstms: along the notes.
             dropout_key: as in __call__.
@@ -204,31 +200,18 @@ class Model(nnx.Module):
         w_above, w_fed = first.w_x[:, :split], first.w_x[:, split:]
         # One product for all notes: only what comes from the note below is sequential.
         projected = jnp.einsum("nkmf,kfg->nkmg", x, w_above) + first.b[...][:, None]
-        masks = [
-            self._drop(jnp.ones((n, k, m, lstm.w_h.shape[1])), 10 + layer, dropout_key)
-            if dropout_key is not None and self.dropout
-            else None
-            for layer, lstm in enumerate(lstms)
-        ]
-        shape = (n, k, m, self.layout.bits)
-        if key.ndim:
-            uniform = jax.vmap(lambda key: jax.random.uniform(key, (n, k, self.layout.bits)), 0, 2)
-            noise = uniform(key)
-        else:
-            noise = jax.random.uniform(key, shape)
+        sizes = [(n, k, m, lstm.w_h.shape[1]) for lstm in lstms]
+        masks = [self._drop(jnp.ones(s), 10 + i, dropout_key) for i, s in enumerate(sizes)]
 
         def note(carry, inputs):
             states, below, count = carry
             projected, index, noise, masks = inputs
-            gates = projected
             if self.fed_bits:
-                gates = gates + jnp.einsum("kmc,kcg->kmg", below, w_fed)
-            after = [first.step(gates, states[0])]
-            for layer, lstm in enumerate(others, 1):
-                h = after[-1].h if masks[layer - 1] is None else after[-1].h * masks[layer - 1]
-                after.append(lstm.step(lstm.project(h[None])[0], states[layer]))
-            h = after[-1].h if masks[-1] is None else after[-1].h * masks[-1]
-            output = self._output(h[None], index)[0]
+                projected += jnp.einsum("kmc,kcg->kmg", below, w_fed)
+            after = [first.step(projected, states[0])]
+            for lstm, state, mask in zip(others, states[1:], masks, strict=False):
+                after.append(lstm.step(lstm.project((after[-1].h * mask)[None])[0], state))
+            output = self._output((after[-1].h * masks[-1])[None], index)[0]
             logits = self.logits(output)
             logits += jnp.where(jnp.arange(self.layout.bits) == 0, raise_by, 0.0)
             likely = jax.nn.sigmoid(logits / jnp.maximum(draw.temperature, 1e-6))
@@ -238,8 +221,9 @@ class Model(nnx.Module):
             drawn = bits.astype(x.dtype)
             return (after, drawn, count + play[..., 0]), (drawn, output)
 
-        zeros = [jnp.zeros((k, m, lstm.w_h.shape[1])) for lstm in lstms]
-        start = ([State(z, z) for z in zeros], jnp.zeros(shape[1:]), jnp.zeros((k, m), jnp.int32))
+        zeros = [jnp.zeros(size[1:]) for size in sizes]
+        count = jnp.zeros((k, m), jnp.int32)
+        start = ([State(z, z) for z in zeros], jnp.zeros(noise.shape[1:]), count)
         _, drawn = lax.scan(note, start, (projected, jnp.arange(n), noise, masks))
         return drawn
 
