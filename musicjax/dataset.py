@@ -180,19 +180,23 @@ class Segments:
 
 def _starts(song: dict, window: int, starts: str, training: bool) -> np.ndarray:
     """Steps at which a song's segments may begin."""
-    length = song["length"]
     if starts == "beginning":
         return np.zeros(1, np.int64)
-    if not training:
-        return np.arange(0, length, window)
+    return bar_lines(song, window) if training else np.arange(0, song["length"], window)
+
+
+def bar_lines(song: dict, window: int) -> np.ndarray:
+    """Steps at which a song's bars begin (or four quarters, of shorter ones), if `window` steps
+    follow; the first of all if they never do.
+    """
     bars = [Bars(*bar) for bar in song["bars"]]
-    ends = [*(bar.step for bar in bars[1:]), length]
+    ends = [*(bar.step for bar in bars[1:]), song["length"]]
     lines = [
         np.arange(bar.step, end, note_state.phrase_length(bar))
         for bar, end in zip(bars, ends, strict=True)
     ]
     lines = np.concatenate(lines)
-    fitting = lines[lines + window <= length]
+    fitting = lines[lines + window <= song["length"]]
     return fitting if len(fitting) else lines[:1]
 
 

@@ -10,7 +10,7 @@ from flax import nnx
 from musicjax import encode
 from musicjax.checkpoint import Trained
 from musicjax.corpus import Corpus
-from musicjax.dataset import Segments
+from musicjax.dataset import Segments, bar_lines
 from musicjax.errors import InputError
 from musicjax.models.biaxial import Draw
 from musicjax.note_state import (
@@ -181,7 +181,8 @@ def prime_from_song(song: Song, config, options: Options, steps: int | None) -> 
 
 
 def _prime_from_corpus(held_out: Corpus, tied: bool, steps: int, seed: int) -> Prime:
-    """Steps of a test song, both chosen by the seed: from its beginning if weights are not tied.
+    """Steps of a test song from a bar line, both chosen by the seed; from its beginning if the
+    weights are not tied.
 
     Raises:
         InputError: no test song is as long.
@@ -194,7 +195,7 @@ def _prime_from_corpus(held_out: Corpus, tied: bool, steps: int, seed: int) -> P
         )
     rng = np.random.default_rng(seed)
     song = songs[rng.integers(len(songs))]
-    start = int(rng.integers((song["length"] - steps) // 16 + 1)) * 16 if tied else 0
+    start = int(rng.choice(bar_lines(song, steps))) if tied else 0
     return _part_of(held_out, song, start, start + steps)
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from conftest import ROOT
 
@@ -76,6 +77,43 @@ def test_from_midi_files_to_music(folder, tmp_path):
     )
     assert "encode it again" in line
     assert not runs.exists()
+
+
+def test_note_states_from_midi_files_to_music(folder, tmp_path):
+    runs, config = tmp_path / "run", "--config=configs/nsm.py:tiny"
+    said = good("musicjax.train", config, f"--config.data.source={folder}", f"--workdir={runs}")
+    assert "(23 train, 0 validation, 7 test)" in said
+    assert "epoch   2/2: train loss" in said
+    for mode in ("sample", "predict"):
+        said = good("musicjax.generate", f"--workdir={runs}", "--num=2", f"--mode={mode}")
+        assert "of their sounding cells" in said
+        assert (runs / "samples" / "seed_1.mid").exists()
+    said = good("musicjax.evaluate", f"--workdir={runs}")
+    assert "all silent" in said
+    assert "repeat last" in said
+    line = bad("musicjax.generate", f"--workdir={runs}", "--mode=greedy")
+    assert "which knows sample, predict" in line
+
+
+def test_the_polyphonic_benchmark_prints_its_line(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split in ("train", "valid", "test"):
+        arrays[f"{split}_rolls"] = (rng.random((60, 88)) < 0.1).astype(np.uint8)
+        arrays[f"{split}_lengths"] = np.array([25, 35])
+    np.savez(tmp_path / "jsb_chorales.npz", **arrays)
+    source, runs = f"--source={tmp_path}/jsb_chorales.npz", f"--workdir={tmp_path / 'run'}"
+    said = good("benchmarks.polyphonic", source, runs, "--variant=tiny")
+    assert "RNN-NADE" in said
+    result = json.loads(said.splitlines()[-1])
+    assert result["set"] == "jsb_chorales"
+    assert 0 < result["test_nats"] < 88 * np.log(2) * 1.2  # of a coin for each note
+    assert "musicjax.generate" in good(
+        "musicjax.train",
+        "--config=configs/polyphonic.py:tiny",
+        f"--config.data.source={tmp_path}/jsb_chorales.npz",
+        f"--workdir={tmp_path / 'again'}",
+    )
 
 
 @pytest.mark.parametrize("module", ["train", "encode", "generate", "evaluate"])

@@ -50,6 +50,11 @@ def test_the_same_pitch_in_two_tracks_sounds_until_the_last_ends():
     assert cells(song) == [STRUCK, STRUCK, HELD, HELD, HELD]
 
 
+def test_empty_tracks_do_no_harm():
+    song = make_song(make_track([]), make_track([(0, 240, 60)]), make_track([]))
+    assert cells(song) == [STRUCK, HELD]
+
+
 def test_pitches_outside_are_left_out_and_counted():
     song = make_song(make_track([(0, 120, 23), (0, 120, 24), (0, 120, 101), (0, 120, 102)]))
     encoded = song_to_note_state(song)
