@@ -466,10 +466,12 @@ def describe(encoded: Corpus) -> str:
             f"time; rests cut: {counts['rests_cut']}",
         ]
     else:
-        lines = [
-            f"{songs}, {counts['steps']} steps; {counts['outside']} of {counts['notes']} notes are "
-            "lower or higher than the matrix and left out"
-        ]
+        lines = [f"{songs}, {counts['steps']} steps"]
+        if counts["outside"]:
+            lines.append(
+                f"{counts['outside']} of {counts['notes']} notes are lower or higher than the "
+                "matrix and left out"
+            )
     reasons = Counter(row["reason"] for row in encoded.skipped)
     if reasons:
         lines.append(f"skipped {counts['skipped']} files:")
