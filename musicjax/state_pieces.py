@@ -19,6 +19,7 @@ from musicjax.note_state import (
     beat_positions,
     meters_of,
     note_state_to_track,
+    phrase_length,
     unpack,
 )
 from musicjax.piece import Options, Piece
@@ -221,7 +222,11 @@ def _track(states: np.ndarray, trained: Trained, held_out: Corpus, *, start: int
 
 
 def _piece(tracks: list, made: np.ndarray, prime: Prime, seed: int, qpm: float) -> Piece:
-    bars = [Bars(max(bar.step - prime.start, 0), bar.length) for bar in prime.bars]
+    before = [bar for bar in prime.bars if bar.step <= prime.start]
+    after = [bar for bar in prime.bars if bar.step > prime.start]
+    bars = [
+        Bars(max(bar.step - prime.start, 0), phrase_length(bar)) for bar in (*before[-1:], *after)
+    ]
     song = Song(
         tuple(track for track in tracks if len(track)),
         STEPS_PER_QUARTER,
