@@ -3,12 +3,15 @@
     python -m musicjax.train --config=configs/nsm.py --workdir=runs/nsm
 
 is the paper's: an LSTM for each of 78 notes along time, one for each of 128 steps along the notes,
-the sum of squares, 350 songs to train on and 50 to test. Variants, after a colon:
+the sum of squares, 350 songs to train on and 50 to test. On POP909's, 50 epochs took 14 minutes on
+two CPU cores with other work beside them, and gave 287 squares a test song (all silent 523, repeating
+the last step 477). Variants, after a colon:
 
     t256       256 steps, as the paper had first
     johnson    the network of Johnson 2015
     kotecha    the network of Kotecha and Young 2018, the paper's reference [3]
-    best       what works best here: shared weights, likelihood, feedback from the note below
+    best       what works best here: shared weights, likelihood, feedback from the note below;
+               5.04 nats a step on the same songs (repeating the last step 8.86), in 24 minutes
     quick      a smaller best: music within minutes
     tiny       for tests
 """
