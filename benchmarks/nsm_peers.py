@@ -5,7 +5,7 @@ import numpy as np
 from configs import nsm
 from musicjax.config import Config
 from musicjax.models import biaxial
-from musicjax.models.note_features import note_features
+from musicjax.models.note_features import REACH
 
 SIZES = ("paper", "best")
 
@@ -57,7 +57,7 @@ def make_vocabulary() -> None:
 def torch_runners(config: Config, count: int) -> dict:
     """The paper's network in PyTorch, as its authors had it, and batched over notes and steps.
 
-    Both are handed the features ready made, which they would have to make in each step.
+    Both make the features of their batch in each step, as musicjax does.
     """
     import torch  # pyright: ignore[reportMissingImports]
     from torch import nn  # pyright: ignore[reportMissingImports]
@@ -68,10 +68,26 @@ def torch_runners(config: Config, count: int) -> dict:
     n, (h,), (o,) = layout.notes, config.model.time_sizes, config.model.note_sizes
     batches = random_batches(config, count)
     examples = []
-    for states, beat in zip(batches["states"], batches["beat"], strict=True):
-        features = np.asarray(note_features(states[:, :-1], beat[:, :-1], layout))
-        target = states[:, 1:].astype(np.float32)
-        examples.append((torch.from_numpy(features), torch.from_numpy(target)))
+    for states in batches["states"]:
+        examples.append(torch.from_numpy(states.astype(np.float32)))
+    index = torch.arange(n)
+    constant = torch.cat([index[:, None], torch.eye(12)[(index + layout.lowest) % 12]], 1)
+    around = index[:, None] + torch.arange(2 * REACH + 1)
+    classes = torch.eye(12)[(index[:, None] - index) % 12]
+
+    def expand(states):
+        """Note state expand. states: [b, t, n, 2]."""
+        lead = (*states.shape[:2], n)
+        padded = nn.functional.pad(states, (0, 0, REACH, REACH))
+        return torch.cat(
+            [
+                constant.expand(*lead, 13),
+                padded[:, :, around].reshape(*lead, -1),
+                torch.einsum("btm,mnk->btnk", states[..., 0], classes),
+                states.new_zeros(*lead, 5),
+            ],
+            -1,
+        )
 
     class Loops(nn.Module):
         """One nn.LSTM for each note, one for each step."""
@@ -97,11 +113,11 @@ def torch_runners(config: Config, count: int) -> dict:
         def forward(self, x):  # [copies, steps, batch, features]
             copies, steps, batch, _ = x.shape
             flat = torch.baddbmm(self.b, x.reshape(copies, steps * batch, -1), self.w_x)
-            projected = flat.view(copies, steps, batch, -1)
+            projected = flat.view(copies, steps, batch, -1).unbind(1)
             state = c = x.new_zeros(copies, batch, self.w_h.shape[1])
             outputs = []
-            for step in range(steps):
-                gates = torch.baddbmm(projected[:, step], state, self.w_h)
+            for step in projected:
+                gates = torch.baddbmm(step, state, self.w_h)
                 i, f, g, out = gates.chunk(4, -1)
                 c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
                 state = torch.sigmoid(out) * torch.tanh(c)
@@ -121,9 +137,10 @@ def torch_runners(config: Config, count: int) -> dict:
         optimizer = torch.optim.Adam(model.parameters(), lr=config.train.learning_rate)
 
         def run():
-            for features, target in examples:
+            for states in examples:
                 optimizer.zero_grad(set_to_none=True)
-                ((model(features) - target) ** 2).sum().div(len(target)).backward()
+                target = states[:, 1:]
+                ((model(expand(states[:, :-1])) - target) ** 2).sum().div(len(target)).backward()
                 optimizer.step()
 
         return run

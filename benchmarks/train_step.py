@@ -173,8 +173,9 @@ def main() -> None:
         else:
             torch_version = torch.__version__
             runners |= peers.torch_runners(config, STEPS_PER_CALL)
-    roof = matmul_rate() / peers.flops(config)
     first, times = measure(runners, arguments.rounds)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    roof = matmul_rate() / peers.flops(config)
 
     examples = STEPS_PER_CALL * config.train.batch_size
     device = jax.devices()[0]
@@ -191,7 +192,7 @@ def main() -> None:
         "torch": torch_version,
         "flops_per_example": peers.flops(config),
         "roof_examples_per_second": round(roof, 1),
-        "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "peak_memory_gib": round(peak, 2),
         "examples_per_second": {},
     }
     print(f"{'':14}{'examples/s':>11}{'spread':>16}{'first call':>12}{'of the roof':>13}")

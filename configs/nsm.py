@@ -4,8 +4,8 @@
 
 is the paper's: an LSTM for each of 78 notes along time, one for each of 128 steps along the notes,
 the sum of squares, 350 songs to train on and 50 to test. On POP909's, 50 epochs took 14 minutes on
-two CPU cores with other work beside them, and gave 287 squares a test song (all silent 523, repeating
-the last step 477). Variants, after a colon:
+two CPU cores with other work beside them, and gave 287 squares a test song (all silent 523,
+repeating the last step 477). Variants, after a colon:
 
     t256       256 steps, as the paper had first
     johnson    the network of Johnson 2015

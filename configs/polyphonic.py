@@ -4,8 +4,8 @@
 
 trains and prints the test pieces' nats a step beside published figures; musicjax.train takes this
 config too, with --config.data.source. The model is nsm.py's best with the play bit alone. The
-variants are the sets by name: jsb_chorales (the default), nottingham, piano_midi, musedata; and tiny,
-for tests. Their results and times are in benchmarks/results/.
+variants are the sets by name: jsb_chorales (the default), nottingham, piano_midi, musedata; and
+tiny, for tests. Their results and times are in benchmarks/results/.
 """
 
 from ml_collections import ConfigDict

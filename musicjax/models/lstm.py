@@ -58,22 +58,22 @@ def scan_lstm(projected: jax.Array, w_h: jax.Array, initial: State) -> tuple[jax
 
 def _forward(projected, w_h, initial):
     def step(state, projected_t):
-        state, gates = _cell(projected_t, state, w_h)
-        return state, (state, gates)
+        after, gates = _cell(projected_t, state, w_h)
+        return after, (after.h, state.c, gates)
 
-    last, (states, gates) = lax.scan(step, initial, projected)
-    return (states.h, last), (w_h, initial, states, gates)
+    last, (hidden, c_before, gates) = lax.scan(step, initial, projected)
+    return (hidden, last), (w_h, initial.h, hidden, c_before, gates)
 
 
 def _backward(residuals, gradients):
-    w_h, initial, states, gates = residuals
+    w_h, h_first, hidden, c_before, gates = residuals
     d_hidden, d_last = gradients
 
     def step(carry, inputs):
         d_h_next, d_c_next = carry
-        d_h_out, c_before, c, gates_t = inputs
+        d_h_out, c_before, gates_t = inputs
         i, f, g, o = jnp.split(gates_t, 4, axis=-1)
-        tanh_c = jnp.tanh(c)
+        tanh_c = jnp.tanh(f * c_before + i * g)  # c again: cheaper than to keep it
         d_h = d_h_out + d_h_next
         d_c = d_c_next + d_h * o * (1 - tanh_c * tanh_c)
         d_gates = jnp.concatenate(
@@ -87,13 +87,8 @@ def _backward(residuals, gradients):
         )
         return State(d_gates @ w_h.T, d_c * f), d_gates
 
-    h_before, c_before = (
-        jnp.concatenate([first[None], later[:-1]])
-        for first, later in zip(initial, states, strict=True)
-    )
-    d_initial, d_projected = lax.scan(
-        step, d_last, (d_hidden, c_before, states.c, gates), reverse=True
-    )
+    d_initial, d_projected = lax.scan(step, d_last, (d_hidden, c_before, gates), reverse=True)
+    h_before = jnp.concatenate([h_first[None], hidden[:-1]])
     d_w_h = jnp.einsum("tbh,tbg->hg", h_before, d_projected)
     return d_projected, d_w_h, d_initial
 
