@@ -39,14 +39,14 @@ def get_config(variant: str = "") -> Config:
             pass
         case "nottingham":
             model.dropout = 0.1
-            train.epochs = 6
+            train.epochs = 3
         case "piano_midi":
             model.dropout = 0.1
-            train.epochs = 6
+            train.epochs = 3
             train.per_song = 8
         case "musedata":
             model.dropout = 0.1
-            train.epochs = 5
+            train.epochs = 2
         case "tiny":
             model.time_sizes = (6,)
             model.note_sizes = (5,)
