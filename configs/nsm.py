@@ -128,7 +128,7 @@ def get_config(variant: str = "") -> Config:
                 model.time_sizes = (64,)
                 model.note_sizes = (32,)
                 model.dropout = 0.1
-                train.epochs = 5
+                train.epochs = 3
         case "tiny":
             data.songs = 0
             model.time_sizes = (6,)
