@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax import lax
 
@@ -33,8 +32,8 @@ def _cell(projected: jax.Array, state: State, w_h: jax.Array) -> tuple[State, ja
     """One step. projected: [B, G]. Returns the new state and the activated gates [B, G]."""
     # sigmoid(x) = tanh(x / 2) / 2 + 1 / 2: all gates in one pass, and no copy to join them.
     hidden = state.h.shape[-1]
-    scale = np.repeat(np.array([0.5, 0.5, 1.0, 0.5], np.float32), hidden)
-    shift = np.repeat(np.array([0.5, 0.5, 0.0, 0.5], np.float32), hidden)
+    scale = jnp.repeat(jnp.array([0.5, 0.5, 1.0, 0.5]), hidden)
+    shift = jnp.repeat(jnp.array([0.5, 0.5, 0.0, 0.5]), hidden)
     gates = scale * jnp.tanh(scale * (projected + state.h @ w_h)) + shift
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     c = f * state.c + i * g
