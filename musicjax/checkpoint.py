@@ -198,16 +198,26 @@ def load_trained(workdir: str | Path, which: str = "best") -> Trained:
             chosen = min(scored, key=lambda checkpoint: checkpoint.metrics["validation_loss"])
         model = nnx.eval_shape(lambda: MODELS[config.model.name].build(config, vocabulary))
         graph, params = nnx.split(model)
-        try:
-            loaded = checkpoints.load_checkpointables(
-                chosen.step, {"params": _on_device(nnx.to_pure_dict(params))}
-            )
-        except (ValueError, KeyError) as error:
+        shapes = nnx.to_pure_dict(params)
+        path = Path(workdir).absolute() / "checkpoints" / str(chosen.step)
+        saved = ocp.metadata(str(path), checkpointable_name="params").metadata
+        if _shapes(saved) != _shapes(shapes):
             raise InputError(
-                f"{workdir}: checkpoint {chosen.step} does not fit config.json ({error})"
-            ) from None
+                f"{workdir}: checkpoint {chosen.step} holds another model than config.json tells; "
+                "train again in a new --workdir"
+            )
+        loaded = checkpoints.load_checkpointables(chosen.step, {"params": _on_device(shapes)})
     nnx.replace_by_pure_dict(params, loaded["params"])
     return Trained(nnx.merge(graph, params), config, vocabulary, chosen.step)
+
+
+def _shapes(tree) -> dict[str, tuple[int, ...]]:
+    """Each parameter's shape, by its place in the tree; lists and dicts of numbers are alike."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    places = (
+        "/".join(str(getattr(p, "key", getattr(p, "idx", p))) for p in at) for at, _ in leaves
+    )
+    return dict(zip(places, (tuple(leaf.shape) for _, leaf in leaves), strict=True))
 
 
 def _on_device(tree):

@@ -418,7 +418,7 @@ def test_a_checkpoint_of_another_variant_is_one_clear_line(best, folder, tmp_pat
     saved = json.loads((other / "config.json").read_text())
     saved["config"]["model"]["time_sizes"] = [9, 6]
     (other / "config.json").write_text(json.dumps(saved))
-    with pytest.raises(InputError, match=r"does not fit config\.json"):
+    with pytest.raises(InputError, match=r"holds another model than config\.json tells"):
         generate(other)
 
 
