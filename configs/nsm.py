@@ -83,6 +83,20 @@ def get_config(variant: str = "") -> Config:
         model.beat = "signed"
         train.starts = "bars"
 
+    def as_published() -> None:
+        data.transpose = False
+        model.dropout = 0.5
+        train.epochs = 1000
+        train.optimizer = "adadelta"
+        train.learning_rate = 1.0
+
+    def small() -> None:
+        train.epochs = 2
+        train.batch_size = 4
+        train.window = 16
+        train.learning_rate = 1e-2
+        train.steps_per_call = 2
+
     match variant:
         case "":
             pass
@@ -90,16 +104,12 @@ def get_config(variant: str = "") -> Config:
             train.window = 256
         case "johnson":
             shared()
-            data.transpose = False
+            as_published()
             model.time_sizes = (300, 300)
             model.note_sizes = (100, 50)
-            model.dropout = 0.5
-            train.epochs = 1000
-            train.optimizer = "adadelta"
-            train.learning_rate = 1.0
         case "kotecha":
             shared()
-            data.transpose = False
+            as_published()
             model.time_sizes = (200, 200)
             model.note_sizes = (100, 100)
             model.output = "dense_per_note"
@@ -107,10 +117,6 @@ def get_config(variant: str = "") -> Config:
             model.beat = "bits"
             model.numbers = "midi"
             model.rotated = True
-            model.dropout = 0.5
-            train.epochs = 1000
-            train.optimizer = "adadelta"
-            train.learning_rate = 1.0
         case "best" | "quick":
             shared()
             data.align = True
@@ -130,23 +136,15 @@ def get_config(variant: str = "") -> Config:
                 model.dropout = 0.1
                 train.epochs = 3
         case "tiny":
+            small()
             data.songs = 0
             model.time_sizes = (6,)
-            train.epochs = 2
-            train.batch_size = 4
-            train.window = 16
-            train.learning_rate = 1e-2
-            train.steps_per_call = 2
         case "tiny_best":
             shared()
+            small()
             model.time_sizes = (8, 6)
             model.note_sizes = (6, 5)
             model.dropout = 0.1
-            train.epochs = 2
-            train.batch_size = 4
-            train.window = 16
-            train.learning_rate = 1e-2
-            train.steps_per_call = 2
         case _:
             raise ValueError(
                 f"no variant {variant!r}; there are t256, johnson, kotecha, best, quick, tiny, "

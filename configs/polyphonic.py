@@ -24,15 +24,11 @@ def get_config(variant: str = "") -> Config:
     data.highest = 108
     data.articulate = False
     model.beat = "signed"  # the sets do not tell of bars; by the step's number all the same
-    model.time_sizes = (128,)
-    model.note_sizes = (64,)
     model.dropout = 0.3
     train.epochs = 50
-    train.batch_size = 4
     train.window = 64
     train.per_song = 1
     train.transpose_range = (-5, 6)
-    train.learning_rate = 3e-3
     train.steps_per_call = 10
     match variant:
         case "" | "jsb_chorales":

@@ -107,9 +107,7 @@ class Segments:
         """
         self.window = window = train.window
         self._data = corpus.data
-        settings = corpus.manifest["settings"]
-        self._notes = settings["highest"] - settings["lowest"] + 1
-        self._bits = 2 if settings["articulate"] else 1
+        self._step = note_state.step_shape(corpus.manifest["settings"])
         self._shuffle = train.shuffle
         self._transpose_range = tuple(train.transpose_range) if training else (0, 0)
         songs = _songs(corpus, split)
@@ -158,18 +156,17 @@ class Segments:
             before and after the song; beat: int32 [B, W + 1], positions in the bar; length: int32
             [B], steps of the segment that are the song's.
         """
-        states = np.zeros((len(numbers), self.window + 1, self._notes, self._bits), np.uint8)
+        states = np.zeros((len(numbers), self.window + 1, *self._step), np.uint8)
         beat = np.zeros(states.shape[:2], np.int32)
         length = np.zeros(len(numbers), np.int32)
         for row, number in enumerate(numbers):
             song, start, stop = self.place(number)
             before = max(start - 1, 0)
             packed = self._data[song["offset"] + before : song["offset"] + stop]
-            steps = note_state.unpack(np.asarray(packed), self._notes, self._bits)
+            steps = note_state.unpack(np.asarray(packed), *self._step)
             place = 1 - (start - before)
             states[row, place : place + len(steps)] = steps
-            bars = [Bars(*bar) for bar in song["bars"]]
-            beat[row] = note_state.beat_positions(bars, start - 1, start + self.window)
+            beat[row] = note_state.beat_positions(bars_of(song), start - 1, start + self.window)
             length[row] = stop - start
         low, high = self._transpose_range
         if rng is not None and (low, high) != (0, 0):
@@ -185,11 +182,16 @@ def _starts(song: dict, window: int, starts: str, training: bool) -> np.ndarray:
     return bar_lines(song, window) if training else np.arange(0, song["length"], window)
 
 
+def bars_of(song: dict) -> list[Bars]:
+    """The stretches of one meter of a corpus's song."""
+    return [Bars(*bar) for bar in song["bars"]]
+
+
 def bar_lines(song: dict, window: int) -> np.ndarray:
     """Steps at which a song's bars begin (or four quarters, of shorter ones), if `window` steps
     follow; the first of all if they never do.
     """
-    bars = [Bars(*bar) for bar in song["bars"]]
+    bars = bars_of(song)
     ends = [*(bar.step for bar in bars[1:]), song["length"]]
     lines = [
         np.arange(bar.step, end, note_state.phrase_length(bar))
@@ -202,10 +204,9 @@ def bar_lines(song: dict, window: int) -> np.ndarray:
 
 def _transposed(states: np.ndarray, semitones: int) -> np.ndarray:
     """Moved along the notes; silence comes in, what leaves the matrix is lost. [T, N, C]."""
-    moved = np.roll(states, semitones, axis=1)
-    moved[:, :semitones] = 0 if semitones > 0 else moved[:, :semitones]
-    if semitones < 0:
-        moved[:, semitones:] = 0
+    moved, n = np.zeros_like(states), states.shape[1]
+    up, down = max(semitones, 0), max(-semitones, 0)
+    moved[:, up : n - down] = states[:, down : n - up]
     return moved
 
 

@@ -108,7 +108,7 @@ def _rolls(data, encoder: "_NoteStates") -> list[dict]:
     """A set of piano rolls, encoded, in the splits that it comes with."""
     songs = []
     for name, split, roll in piano_rolls.read_rolls(data.source):
-        width = data.highest - data.lowest + 1
+        width, _ = note_state.step_shape(data)
         if roll.shape[1] != width:
             raise InputError(
                 f"{data.source}: its rolls have {roll.shape[1]} notes; data.lowest={data.lowest} "
@@ -225,12 +225,10 @@ class _NoteStates:
     def finish(self, songs: list[dict]) -> tuple[np.ndarray, None, dict]:
         """The songs' data end to end, no vocabulary, and what the manifest tells of them."""
         pieces = [self._pieces[song["number"]] for song in songs]
-        notes = self._data.highest - self._data.lowest + 1
-        bits = 2 if self._data.articulate else 1
         totals = np.zeros(8, np.int64)
         for piece, song in zip(pieces, songs, strict=True):
             if song["split"] == "train":
-                totals += _transitions(note_state.unpack(piece, notes, bits))
+                totals += _transitions(note_state.unpack(piece, *note_state.step_shape(self._data)))
         stored = np.concatenate(pieces)
         return (
             stored,

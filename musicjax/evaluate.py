@@ -139,6 +139,8 @@ def state_sums(batches, transitions: list[int], config) -> dict[str, dict[str, f
             articulate.
         config: of the run.
     """
+    from musicjax.models.biaxial import task
+
     counts = np.array(transitions, np.float64).reshape(2, 2, 2) + 0.5  # none is impossible
     # Probability of play, and of articulate given play: [played before].
     shares = {
@@ -149,9 +151,7 @@ def state_sums(batches, transitions: list[int], config) -> dict[str, dict[str, f
     for batch in batches:
         rows = batch["present"] > 0
         states, length = batch["states"][rows].astype(np.int64), batch["length"][rows]
-        before, target = states[:, :-1], states[:, 1:]
-        if config.train.target == "literal":
-            before, target = target, before
+        before, target, _ = task({"states": states, "beat": batch["beat"]}, config.train.target)
         inside = (np.arange(target.shape[1]) < length[:, None])[..., None, None]
         target = target * inside
         for name, table in shares.items():

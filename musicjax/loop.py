@@ -214,7 +214,8 @@ def train(
             lines.append(line)
             text = "".join(json.dumps(row) + "\n" for row in lines)
             checkpoint.write_whole(workdir / "metrics.jsonl", text)
-            plot_losses(lines, workdir / "loss.png", watched, module.loss_unit(config))
+            unit = module.loss_unit(config)
+            plot_losses(lines, workdir / "loss.png", watched, unit, config.model.dropout)
             for name, value in line.items():
                 writer.add_scalar(name.replace("_", "/", 1), value, step)
             scored = held["loss"] if watched == "validation" else None
@@ -301,7 +302,7 @@ def _describe(line: dict, epochs: int, watched: str, summary: tuple[str, ...]) -
     )
 
 
-def plot_losses(lines: list[dict], path: Path, watched: str, unit: str) -> None:
+def plot_losses(lines: list[dict], path: Path, watched: str, unit: str, dropout: float) -> None:
     """Draws training and held-out loss over epochs, the best epoch marked.
 
     Args:
@@ -309,15 +310,17 @@ def plot_losses(lines: list[dict], path: Path, watched: str, unit: str) -> None:
         path: of the PNG.
         watched: the held-out split.
         unit: of the loss.
+        dropout: of the model; it raises the training loss alone.
     """
     from matplotlib.figure import Figure  # no pyplot: no global state, no display
 
     epochs = [line["epoch"] for line in lines]
     name = f"{watched}_loss"
     best = min(lines, key=lambda line: line[name])
+    training = "training (with dropout)" if dropout else "training"
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot(xlabel="epoch", ylabel=f"loss ({unit})")
-    axes.plot(epochs, [line["train_loss"] for line in lines], label="training (with dropout)")
+    axes.plot(epochs, [line["train_loss"] for line in lines], label=training)
     axes.plot(epochs, [line[name] for line in lines], label=watched)
     axes.plot(
         best["epoch"],

@@ -60,6 +60,11 @@ class EncodedStates(NamedTuple):
     moved: float
 
 
+def step_shape(data) -> tuple[int, int]:
+    """Notes N and bits C of the matrices that `config.data`, or a manifest's settings, describe."""
+    return data["highest"] - data["lowest"] + 1, 2 if data["articulate"] else 1
+
+
 def song_to_note_state(
     song: Song,
     *,

@@ -10,9 +10,9 @@ from flax import nnx
 from musicjax import encode
 from musicjax.checkpoint import Trained
 from musicjax.corpus import Corpus
-from musicjax.dataset import Segments, bar_lines
+from musicjax.dataset import Segments, bar_lines, bars_of
 from musicjax.errors import InputError
-from musicjax.models.biaxial import Draw
+from musicjax.models.biaxial import Draw, likely, task
 from musicjax.note_state import (
     STEPS_PER_QUARTER,
     Bars,
@@ -20,6 +20,7 @@ from musicjax.note_state import (
     meters_of,
     note_state_to_track,
     phrase_length,
+    step_shape,
     unpack,
 )
 from musicjax.piece import Options, Piece
@@ -105,11 +106,10 @@ def continue_songs(
     pieces = []
     for i, prime in enumerate(primes):
         made = np.asarray(states[i, : lengths[i]]).astype(np.uint8)
-        tracks = [_track(made, trained, held_out, start=steps, name="generated")]
-        if options.include_prime and steps:
+        start = steps if options.include_prime else 0
+        tracks = [_track(made, trained, held_out, start=start, name="generated")]
+        if start:
             tracks.insert(0, _track(prime.states, trained, held_out, name="prime"))
-        else:
-            tracks = [_track(made, trained, held_out, name="generated")]
         pieces.append(_piece(tracks, made, prime, seeds[i], qpm[i]))
     return pieces
 
@@ -121,29 +121,24 @@ def _predict(
     config, model = trained.config, trained.model
     if song:
         prime = prime_from_song(song, config, options, None)
-        segment = prime.states[: config.train.window]
-        primes = [prime._replace(states=segment, start=0)]
+        prime = prime._replace(states=prime.states[: config.train.window], start=0)
+        parts = [(prime, _first_segment(prime, config.train.window))]
     else:
         segments = Segments(held_out, "test", config.train, training=False)
         numbers = (options.seed + np.arange(options.num)) % len(segments)
-        primes = [_segment(held_out, segments, number) for number in numbers.tolist()]
+        parts = [
+            (_part_of(held_out, *segments.place(number)), segments.batch(np.array([number]), None))
+            for number in numbers.tolist()
+        ]
 
     @jax.jit
-    def bits(model, states, beat, target):
-        return model.bits(model(states, beat, target))
+    def expected(model, inputs, target, beat):
+        return likely(model.bits(model(inputs, beat, target)))
 
     pieces = []
-    for i, prime in enumerate(primes):
-        t = len(prime.states)
-        padding = [(0, config.train.window - t), (0, 0), (0, 0)]
-        target = np.pad(prime.states, padding)
-        inputs = np.concatenate([np.zeros_like(target[:1]), target[:-1]])
-        beat = beat_positions(prime.bars, prime.start - 1, prime.start - 1 + len(target))
-        if config.train.target == "literal":
-            inputs, target = target, inputs
-        expected = bits(model, inputs[None], beat[None], target[None])[0, :t]
-        made = (np.asarray(expected) > 0.5).astype(np.uint8)
-        made[..., 1:] &= made[..., :1]
+    for i, (prime, batch) in enumerate(parts):
+        bits = expected(model, *task(batch, config.train.target))[0]
+        made = np.asarray(bits)[: len(prime.states)].astype(np.uint8)
         tracks = [_track(made, trained, held_out, name="predicted")]
         if options.include_prime:
             tracks.insert(0, _track(prime.states, trained, held_out, name="song"))
@@ -200,18 +195,19 @@ def _prime_from_corpus(held_out: Corpus, tied: bool, steps: int, seed: int) -> P
     return _part_of(held_out, song, start, start + steps)
 
 
-def _segment(held_out: Corpus, segments: Segments, number: int) -> Prime:
-    song, start, stop = segments.place(number)
-    return _part_of(held_out, song, start, stop)
+def _first_segment(prime: Prime, window: int) -> dict[str, np.ndarray]:
+    """The beginning of a song, as Segments.batch gives a corpus's songs."""
+    padding = [(1, window - len(prime.states)), (0, 0), (0, 0)]
+    return {
+        "states": np.pad(prime.states, padding)[None],
+        "beat": beat_positions(prime.bars, -1, window)[None],
+    }
 
 
 def _part_of(held_out: Corpus, song: dict, start: int, stop: int) -> Prime:
-    settings = held_out.manifest["settings"]
-    notes = settings["highest"] - settings["lowest"] + 1
     packed = np.asarray(held_out.encoded(song)[start:stop])
-    states = unpack(packed, notes, 2 if settings["articulate"] else 1)
-    bars = [Bars(*bar) for bar in song["bars"]]
-    return Prime(states, start, bars, song.get("qpm", 120.0), 0, song["name"])
+    states = unpack(packed, *step_shape(held_out.manifest["settings"]))
+    return Prime(states, start, bars_of(song), song.get("qpm", 120.0), 0, song["name"])
 
 
 def _track(states: np.ndarray, trained: Trained, held_out: Corpus, *, start: int = 0, name: str):

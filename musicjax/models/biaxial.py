@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from musicjax import note_state
 from musicjax.models.lstm import LSTMBank, State
 from musicjax.models.note_features import Layout, fold, note_features, project
 from musicjax.vocabulary import Vocabulary
@@ -55,7 +56,7 @@ class Model(nnx.Module):
             window: T, steps that have weights of their own if they are not tied.
             rngs: with a `params` stream.
         """
-        self.layout, self.tied, self.window = layout, config.tied, window
+        self.layout, self.tied = layout, config.tied
         self.feedback, self.dropout = config.feedback, config.dropout
         features, time_lstms = layout.size, []
         for hidden in config.time_sizes:
@@ -272,9 +273,10 @@ def _below(bits: jax.Array) -> jax.Array:
 def layout_of(config) -> Layout:
     """The feature layout of a config."""
     data, model = config.data, config.model
+    notes, bits = note_state.step_shape(data)
     return Layout(
-        notes=data.highest - data.lowest + 1,
-        bits=2 if data.articulate else 1,
+        notes=notes,
+        bits=bits,
         lowest=data.lowest,
         beat=model.beat,
         numbers=model.numbers,
@@ -309,10 +311,7 @@ def make_loss(config, vocabulary: Vocabulary | None = None):
     weigh = config.train.sounding_weight
 
     def loss(model: Model, batch, dropout_key=None):
-        before, segment = batch["states"][:, :-1], batch["states"][:, 1:]
-        inputs, target, beat = before, segment, batch["beat"][:, :-1]
-        if config.train.target == "literal":
-            inputs, target, beat = segment, before, batch["beat"][:, 1:]
+        inputs, target, beat = task(batch, config.train.target)
         output = model(inputs, beat, target, dropout_key)
         target = target.astype(output.dtype)
         inside = jnp.arange(target.shape[1]) < batch["length"][:, None]
@@ -332,8 +331,7 @@ def make_loss(config, vocabulary: Vocabulary | None = None):
             total, examples = (nats * cell).sum(), counts["steps"]
         else:
             total, examples = (squares * cell).sum(), counts["segments"]
-        guess = bits > 0.5
-        guess = jnp.concatenate([guess[..., :1], guess[..., 1:] & guess[..., :1]], axis=-1)
+        guess = likely(bits)
         hits = jnp.einsum("btnc,btx->c", guess * target, mask)
         guessed = jnp.einsum("btnc,btx->c", guess.astype(target.dtype), mask)
         there = jnp.einsum("btnc,btx->c", target, mask)
@@ -346,6 +344,27 @@ def make_loss(config, vocabulary: Vocabulary | None = None):
         return total / jnp.maximum(examples, 1), counts | {"total": total, "examples": examples}
 
     return loss
+
+
+def task(batch, target: str) -> tuple:
+    """What the model reads and what it is to give, of a batch of musicjax.dataset.Segments.
+
+    Args:
+        batch: states [B, T + 1, N, C] and beat [B, T + 1], of numpy or jax.
+        target: `config.train.target`.
+    Returns:
+        inputs [B, T, N, C], target [B, T, N, C], beat [B, T] of the inputs.
+    """
+    states, beat = batch["states"], batch["beat"]
+    if target == "literal":
+        return states[:, 1:], states[:, :-1], beat[:, 1:]
+    return states[:, :-1], states[:, 1:], beat[:, :-1]
+
+
+def likely(bits: jax.Array) -> jax.Array:
+    """bool [..., C]: where expected bits are above one half; articulate only where play is too."""
+    above = bits > 0.5
+    return jnp.concatenate([above[..., :1], above[..., 1:] & above[..., :1]], axis=-1)
 
 
 def _nats(logits: jax.Array, target: jax.Array) -> jax.Array:

@@ -28,7 +28,6 @@ import jax.numpy as jnp
 import numpy as np
 
 REACH = 12  # notes looked at on each side
-BEATS = ("none", "signed", "bits")
 
 
 class Layout(NamedTuple):
