@@ -18,6 +18,7 @@ repeating the last step 477). Variants, after a colon:
 
 from ml_collections import ConfigDict
 
+from configs.collection import get_data
 from musicjax.config import Config
 
 
@@ -25,20 +26,16 @@ def get_config(variant: str = "") -> Config:
     config: Config = ConfigDict()
     config.seed = 0
 
-    config.data = data = ConfigDict()
+    config.data = data = get_data()
     data.encoding = "note_state"
-    data.source = "chorales"  # a folder of MIDI files, a corpus folder, or an .npz of piano rolls
-    data.track = "all"  # or a part, as in configs/vocab.py; its tracks are merged
-    data.drums = False  # the percussion tracks too
-    data.transpose = True  # songs to C major or A minor, by an estimate of their key
+    data.track = "all"  # the source may be an .npz of piano rolls, too
     data.lowest = 24  # MIDI pitches of the matrix, both included
     data.highest = 101
     data.articulate = True  # two bits a note; False: play alone
     data.align = False  # move songs that lie between the grid's points onto it
-    data.songs = 400  # use at most so many; 0: all
-    # content: songs are held out by a hash of their music; index: as the folder's index.tsv says
-    data.split_by = "content"
-    data.validation_share = 0.0  # the paper had none; of the songs, or of an index's train songs
+    data.longest_silence = 4  # bars; longer ones are cut to it; 0 keeps them
+    data.songs = 400
+    data.validation_share = 0.0  # the paper had none
     data.test_share = 0.125
 
     config.model = model = ConfigDict()

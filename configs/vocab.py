@@ -13,6 +13,7 @@ is the paper's table 2. Variants, after a colon:
 
 from ml_collections import ConfigDict
 
+from configs.collection import get_data
 from musicjax.config import Config
 
 
@@ -20,20 +21,12 @@ def get_config(variant: str = "") -> Config:
     config: Config = ConfigDict()
     config.seed = 0
 
-    config.data = data = ConfigDict()
+    config.data = data = get_data()
     data.encoding = "vocabulary"
-    data.source = "chorales"  # or a folder of MIDI files at any depth, or a corpus folder
-    # all, piano, vocals, drums, bass, guitar, or a pattern for track names; default is all, and of
-    # the chorales soprano and bass, since four voices make more types than they have music
-    data.track = "default"
-    data.transpose = True  # songs to C major or A minor, by an estimate of their key
     data.longest_rest = 4  # quarters; longer rests are cut; 0 keeps them
     data.longest_note = 16  # quarters; longer notes are followed by a rest; 0 keeps them
-    data.songs = 0  # use at most so many; 0: all
-    # content: songs are held out by a hash of their music; index: as the folder's index.tsv says
-    data.split_by = "content"
-    data.validation_share = 0.1  # of the songs; with an index that names none, of its train songs
-    data.test_share = 0.1
+    # tokens say their instrument, as the paper tried first; its vocabulary grew to over 500,000
+    data.instruments = False
 
     config.model = model = ConfigDict()
     model.name = "vocab"

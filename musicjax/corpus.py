@@ -11,10 +11,12 @@ A corpus folder is written under a temporary name and renamed when whole. A read
 version, and sizes that do not fit.
 """
 
+import contextlib
 import dataclasses
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,7 @@ import numpy as np
 from musicjax.errors import InputError
 from musicjax.vocabulary import Vocabulary
 
-FORMAT = 2
+FORMAT = 3
 SPLITS = ("train", "validation", "test")
 
 
@@ -67,23 +69,12 @@ class Corpus:
         Raises:
             InputError: `path` exists.
         """
-        path = Path(path)
-        if path.exists():
-            raise InputError(f"{path} already exists; give another --output or delete it")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        try:
-            manifest = self.manifest | {"format": FORMAT, "length": len(self.data)}
-            (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-            _write_lines(temporary / "songs.jsonl", self.songs)
-            _write_lines(temporary / "skipped.jsonl", self.skipped)
-            np.save(temporary / "data.npy", self.data)
+        with new_folder(Path(path)) as folder:
+            manifest = self.manifest | {"length": len(self.data)}
+            write_rows(folder, manifest, self.songs, self.skipped)
+            np.save(folder / "data.npy", self.data)
             if self.vocabulary:
-                self.vocabulary.save(temporary / "vocabulary.json")
-            temporary.chmod(0o755)  # mkdtemp gives the folder to its maker alone
-            temporary.rename(path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+                self.vocabulary.save(folder / "vocabulary.json")
 
     @classmethod
     def load(cls, path: str | Path) -> "Corpus":
@@ -118,9 +109,38 @@ class Corpus:
         return cls(manifest, songs, data, vocabulary, skipped)
 
 
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill; it is renamed to `path` at the end, or vanishes if that is not reached.
+
+    Raises:
+        InputError: `path` exists.
+    """
+    if path.exists():
+        raise InputError(f"{path} already exists; give another --output or delete it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)  # mkdtemp gives the folder to its maker alone
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_rows(folder: Path, manifest: dict, songs: list[dict], skipped: list[dict]) -> None:
+    """Writes what a corpus folder tells of its songs; data and vocabulary besides make it whole."""
+    text = json.dumps(manifest | {"format": FORMAT}, indent=2)
+    (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
+    _write_lines(folder / "songs.jsonl", songs)
+    _write_lines(folder / "skipped.jsonl", skipped)
+
+
 def _write_lines(path: Path, rows: list[dict]) -> None:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 def _read_lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    with path.open(encoding="utf-8", newline="\n") as file:
+        return [json.loads(line) for line in file]

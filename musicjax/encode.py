@@ -1,87 +1,72 @@
 r"""Encodes songs as a corpus folder, and says what was left out and why.
 
-    python -m musicjax.encode --config=configs/vocab.py --output=corpora/mine \
+    python -m musicjax.encode --config=configs/vocab.py --output=corpora/mine --report \
         --config.data.source=/my/midi --config.data.track=piano
+
+Files are encoded in shards of a few, by worker processes; what comes out does not depend on how
+many there are. Stopped at any moment, the same command goes on from the shards that were done. When
+all are there, copies are left out, songs held out, tokens numbered, and the corpus folder written.
 
 Training does this by itself and keeps the result in the user's cache folder; it is used again only
 while every setting of `config.data` and every source file is the same.
 """
 
-import copy
 import hashlib
+import itertools
 import json
+import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from musicjax import cli, corpora, corpus, key, midi, note_state, part
-from musicjax.corpora import SongFile, piano_rolls
+from musicjax import cleaning, cli, corpora, corpus, part, shards, workers
+from musicjax.cleaning import with_track
+from musicjax.corpora import SongFile, piano_rolls, slakh
+from musicjax.corpora.table import read_table
 from musicjax.corpus import Corpus
 from musicjax.errors import InputError
-from musicjax.note_state import Bars, EncodedStates, NoteStateError
-from musicjax.song import Song
-from musicjax.vocabulary import EncodedSong, Token, Vocabulary, song_to_tokens
+from musicjax.shards import Shard
+from musicjax.vocabulary import Vocabulary, parse_token
 
-ENCODER = 5  # raise it when the same file and settings would give other data
+ENCODER = 6  # raise it when the same file and settings would give other data
+_FILES_PER_SHARD = 32
+# Of a song in a shard, but not in the corpus: they are summed up in the manifest.
+_SUMMED = ("note_units", "clipped_units", "rests_cut", "repeats", "notes", "outside", "transitions")
 
 
-def encode_corpus(data) -> Corpus:
-    """Reads, cleans, transposes and encodes the songs of a source, in memory.
+def encode_corpus(data, output: str | Path, *, number_of_workers: int | None = None) -> Corpus:
+    """Reads, cleans, transposes and encodes the songs of a source, and writes the corpus folder.
 
     Args:
-        data: `config.data`; its fields are explained in configs/vocab.py and configs/nsm.py.
+        data: `config.data`; its fields are explained in the configs.
+        output: folder to write. What is done of it lies in `.<name>.partial` beside it until then.
+        number_of_workers: processes; by default one a core; 0: none, all in this one, where a
+            file cannot be given up for its time.
     Returns:
-        a Corpus, not yet saved.
+        the Corpus, read from the folder.
     Raises:
-        InputError: no source, no MIDI file, or no song left; or piano rolls that do not fit.
+        InputError: no source, no MIDI file, or no song left; piano rolls or a table that do not
+            fit; `output` exists.
     """
-    from tqdm import tqdm
+    import filelock
 
     data = with_track(data)
-    encoder = _ENCODERS[data.encoding](data)
-    files = _files(data)
-    if _is_rolls(data):
-        return _corpus(data, encoder, files, _rolls(data, encoder), [])
-    songs, skipped, names = [], [], Counter()
-    for file in tqdm(files, desc=f"encoding {data.source}", unit="file", delay=1):
-        try:
-            content = file.path.read_bytes()
-            song = midi.song_from_bytes(content, file.path)
-        except (midi.MidiError, OSError) as error:
-            reason = error.reason if isinstance(error, midi.MidiError) else "unreadable"
-            detail = error.detail if isinstance(error, midi.MidiError) else str(error.strerror)
-            skipped.append({"name": file.name, "reason": reason, "detail": detail})
-            continue
-        in_c = prepare(song, data)
-        if not in_c.song.tracks:
-            tracks = {track.name or "(no name)" for track in song.tracks}
-            names.update(tracks)
-            detail = f"has {', '.join(sorted(tracks))}"
-            skipped.append({"name": file.name, "reason": "no_track", "detail": detail})
-            continue
-        try:
-            encoded = encoder.add(in_c.song)
-        except NoteStateError as error:
-            skipped.append({"name": file.name, "reason": error.reason, "detail": error.detail})
-            continue
-        songs.append(
-            {
-                "name": file.name,
-                "md5": hashlib.md5(content, usedforsecurity=False).hexdigest(),
-                "track": in_c.rule,
-                "key": in_c.key.name if in_c.key else None,
-                "transposed": in_c.semitones,
-                "qpm": round(song.main_qpm, 3),
-                "split": file.metadata.get("split"),
-                **encoded,
-            }
-        )
-    if not songs:
-        raise InputError(_nothing_left(data, files, skipped, names))
-    return _corpus(data, encoder, files, songs, skipped)
+    files, output = _files(data), Path(output)
+    if number_of_workers is None:
+        number_of_workers = workers.cores()
+    partial = output.parent / f".{output.name}.partial"
+    partial.mkdir(parents=True, exist_ok=True)
+    # Two processes that train on the same songs encode them once.
+    with filelock.FileLock(partial / "lock"):
+        if output.exists():
+            raise InputError(f"{output} already exists; give another --output or delete it")
+        paths = _write_shards(data, files, partial, number_of_workers)
+        with corpus.new_folder(output) as temporary:
+            _assemble(data, files, paths, temporary)
+        shutil.rmtree(partial)
+    return Corpus.load(output)
 
 
 def _is_rolls(data) -> bool:
@@ -89,298 +74,283 @@ def _is_rolls(data) -> bool:
 
 
 def _files(data) -> list[SongFile]:
-    """The source's files.
+    """The source's files, with what its index says of them.
 
     Raises:
-        InputError: there is none, or piano rolls are to become tokens.
+        InputError: there is none; or piano rolls are to become tokens.
     """
-    if not _is_rolls(data):
-        return corpora.find_songs(data.source, data.split_by)
-    if data.encoding != "note_state":
-        raise InputError(
-            f"data.source is {data.source!r}: piano rolls have no tokens; train on them with "
-            "configs/polyphonic.py"
-        )
-    return [piano_rolls.song_file(data.source)]
-
-
-def _rolls(data, encoder: "_NoteStates") -> list[dict]:
-    """A set of piano rolls, encoded, in the splits that it comes with."""
-    songs = []
-    for name, split, roll in piano_rolls.read_rolls(data.source):
-        width, _ = note_state.step_shape(data)
-        if roll.shape[1] != width:
+    cleaning.table_of(data)  # an error in it is told now, not by each worker
+    if _is_rolls(data):
+        if data.encoding != "note_state":
             raise InputError(
-                f"{data.source}: its rolls have {roll.shape[1]} notes; data.lowest={data.lowest} "
-                f"to data.highest={data.highest} are {width}"
+                f"data.source is {data.source!r}: piano rolls have no tokens; train on them with "
+                "configs/polyphonic.py"
             )
-        songs.append({"name": name, "split": split, **encoder.add_states(roll[..., None])})
-    return songs
+        return [piano_rolls.song_file(data.source)]
+    files = corpora.find_songs(data.source)
+    if data.split_by != "index":
+        return files
+    index = read_table(Path(data.source).expanduser() / "index.tsv")
+    splits = {file.name: (index.find(file) or {}).get("split") for file in files}
+    if not any(splits.values()):
+        raise InputError(
+            f"{data.source}/index.tsv gives none of the {len(files)} files a split; expected their "
+            "names without suffix as id, each with train, validation or test"
+        )
+    refused = ("not_in_index", "index.tsv gives it no split")
+    return [
+        file.with_metadata(**({"split": split} if split else {"refused": refused}))
+        for file, split in zip(files, splits.values(), strict=True)
+    ]
 
 
-def _corpus(data, encoder, files, songs: list[dict], skipped: list[dict]) -> Corpus:
-    """The corpus of encoded songs: their splits, places in `data`, and the manifest."""
-    songs, spare = _assign_splits(songs, data)
-    for song in spare:
-        detail = f"more than data.songs={data.songs}"
-        skipped.append({"name": song["name"], "reason": "spare", "detail": detail})
-    stored, vocabulary, found = encoder.finish(songs)
+def _write_shards(data, files: list[SongFile], partial: Path, number_of_workers: int) -> list[Path]:
+    """Encodes all files in shards, but those that an earlier run did; gives the shards' paths."""
+    from tqdm import tqdm
+
+    stamp = partial / "fingerprint"
+    now = fingerprint(data, files)
+    if not stamp.is_file() or stamp.read_text() != now:
+        for path in partial.glob("*.npz"):
+            path.unlink()
+    stamp.write_text(now)
+    if _is_rolls(data):
+        path = partial / "0.npz"
+        shards.write_rolls(path, data)
+        return [path]
+    groups = [files[i : i + _FILES_PER_SHARD] for i in range(0, len(files), _FILES_PER_SHARD)]
+    paths = [partial / f"{number}.npz" for number in range(len(groups))]
+    missing = [number for number, path in enumerate(paths) if not path.is_file()]
+    tasks = [(paths[number], groups[number], data, {}) for number in missing]
+    done = set(range(len(groups))).difference(missing)
+    with tqdm(
+        total=len(files),
+        initial=sum(len(groups[number]) for number in done),
+        desc=f"encoding {data.source}",
+        unit="file",
+        delay=1,
+    ) as bar:
+        skipped = sum("reason" in row for number in done for row in shards.load_rows(paths[number]))
+        failed = []
+        for i, result in workers.run(
+            shards.write_shard, tasks, workers=number_of_workers, seconds=data.seconds_per_file
+        ):
+            if isinstance(result, workers.Failure):
+                failed.append(missing[i])
+                continue
+            skipped += sum("reason" in row for row in shards.load_rows(paths[missing[i]]))
+            bar.set_postfix(skipped=skipped, refresh=False)
+            bar.update(len(groups[missing[i]]))
+        for number in failed:
+            given_up = _give_up(groups[number], data, number_of_workers)
+            task = (paths[number], groups[number], data, given_up)
+            for _, result in workers.run(shards.write_shard, [task], workers=number_of_workers):
+                if isinstance(result, workers.Failure):
+                    raise RuntimeError(f"{paths[number]}: {result.reason}: {result.detail}")
+            bar.update(len(groups[number]))
+    return paths
+
+
+def _give_up(files: list[SongFile], data, number_of_workers: int) -> dict[str, list[str]]:
+    """Tries each of a shard's files alone; reason and detail of those that crash or hang."""
+    tasks = [(file, data) for file in files]
+    results = workers.run(
+        shards.encode_file, tasks, workers=number_of_workers, seconds=data.seconds_per_file
+    )
+    return {files[i].name: list(r) for i, r in results if isinstance(r, workers.Failure)}
+
+
+def _assemble(data, files: list[SongFile], paths: list[Path], folder: Path) -> None:
+    """Writes the files of a corpus folder from all shards."""
+    songs, skipped = [], []
+    for number, path in enumerate(paths):
+        start = 0
+        for row in shards.load_rows(path):
+            if "reason" in row:
+                skipped.append(row)
+            else:
+                songs.append(row | {"shard": number, "start": start})
+                start += row["length"]
+    if not _is_rolls(data):
+        songs = _without_copies(songs, data, skipped)
+    if not songs:
+        raise InputError(_nothing_left(data, files, skipped))
+    songs = _assign_splits(songs, data, skipped)
     offset = 0
     for song in songs:
-        del song["number"]
         song["offset"] = offset
         offset += song["length"]
+    vocabulary, final = None, {}
+    if data.encoding == "vocabulary":
+        vocabulary, final = _vocabulary(_in_shards(songs, paths))
+        vocabulary.save(folder / "vocabulary.json")
     manifest = {
+        "length": offset,
         "encoding": data.encoding,
         "encoder": ENCODER,
         "settings": data.to_dict(),
         "fingerprint": fingerprint(data, files),
         "program": part.PROGRAM_OF_PART.get(data.track, 0),
         "is_drum": data.track == "drums",
-        "counts": {"files": len(files), "songs": len(songs), "skipped": len(skipped)},
+        **_summary(songs, skipped, vocabulary),
     }
-    manifest["counts"] |= found.pop("counts")
-    return Corpus(manifest | found, songs, stored, vocabulary, skipped)
+    manifest["counts"] |= {"files": len(files), "songs": len(songs), "skipped": len(skipped)}
+    store = None
+    for shard, used in _in_shards(songs, paths):
+        if store is None:
+            shape = (offset, *shard.data.shape[1:])
+            store = np.lib.format.open_memmap(folder / "data.npy", "w+", shard.data.dtype, shape)
+        encoded = shard.data
+        if vocabulary:
+            # Tokens of songs left out have no number, nor a place to go.
+            encoded = np.array([final.get(text, 0) for text in shard.tokens], np.int32)[encoded]
+        for song in used:
+            begin = song.pop("start")
+            store[song["offset"] : song["offset"] + song["length"]] = encoded[
+                begin : begin + song["length"]
+            ]
+    for song in songs:
+        for name in ("shard", "same", *_SUMMED):
+            song.pop(name, None)
+    corpus.write_rows(folder, manifest, songs, skipped)
 
 
-class _Tokens:
-    """Encodes songs as tokens, and numbers them at the end."""
+def _in_shards(songs: list[dict], paths: list[Path]) -> Iterator[tuple[Shard, list[dict]]]:
+    """Each shard that songs are used of, and those songs; one at a time is in memory."""
+    for number, used in itertools.groupby(songs, key=lambda song: song["shard"]):
+        yield Shard.load(paths[number]), list(used)
 
-    def __init__(self, data):
-        self._data = data
-        self._ids: dict[Token, int] = {}  # provisional, in order of appearance
-        self._pieces: list[np.ndarray] = []
-        self._totals = Counter()
 
-    def add(self, song: Song) -> dict:
-        """A song's fields: number, length, content."""
-        encoded = tokens_of(song, self._data)
-        self._totals.update(
-            note_units=encoded.note_units,
-            clipped_units=encoded.clipped_units,
-            rests_cut=encoded.rests_cut,
-        )
-        ids = [self._ids.setdefault(token, len(self._ids)) for token in encoded.tokens]
-        self._pieces.append(np.array(ids, np.int32))
-        return {
-            "number": len(self._pieces) - 1,
-            "length": len(ids),
-            "content": _content_of_tokens(encoded.tokens),
-        }
+def _without_copies(songs: list[dict], data, skipped: list[dict]) -> list[dict]:
+    """The songs but copies and further versions of a title, which go to `skipped`.
 
-    def finish(self, songs: list[dict]) -> tuple[np.ndarray, Vocabulary, dict]:
-        """The songs' data end to end, the vocabulary, and what the manifest tells of them."""
-        pieces = [self._pieces[song["number"]] for song in songs]
-        training = [p for p, s in zip(pieces, songs, strict=True) if s["split"] == "train"]
-        vocabulary, stored = _number(list(self._ids), pieces, training)
-        repeats = sum(int((piece[1:] == piece[:-1]).sum()) for piece in training)
-        totals = self._totals
-        return (
-            stored,
-            vocabulary,
-            {
-                "counts": {
-                    "tokens": len(stored),
-                    "types": len(vocabulary.tokens) - 1,
-                    "types_in_training": vocabulary.size - 1,
-                    "rests_cut": totals["rests_cut"],
-                },
-                "clipped_share": totals["clipped_units"] / max(totals["note_units"], 1),
-                # How many of the training songs' tokens are the same as the one before.
-                "repeat_share": repeats / max(sum(len(piece) - 1 for piece in training), 1),
+    The first in the order of names stays.
+    """
+    rules = []
+    if not data.copies:
+        rules.append(("copy", 1, lambda song: song["md5"]))
+    if not data.same_notes:
+        rules.append(("same_notes", 1, lambda song: song["same"]))
+    if data.versions:
+
+        def work(song: dict) -> tuple[str, str] | None:
+            artist, title = (str(song.get(name, "")).casefold() for name in ("artist", "title"))
+            return (artist, title) if title else None
+
+        rules.append(("version", data.versions, work))
+    for reason, most, what in rules:
+        kept, seen = [], {}
+        for song in songs:
+            same = what(song)
+            if same is not None:
+                before = seen.setdefault(same, [])
+                if len(before) >= most:
+                    detail = f"of {before[0]}"
+                    skipped.append({"name": song["name"], "reason": reason, "detail": detail})
+                    continue
+                before.append(song["name"])
+            kept.append(song)
+        songs = kept
+    return songs
+
+
+def _summary(songs: list[dict], skipped: list[dict], vocabulary: Vocabulary | None) -> dict:
+    """What the manifest tells of the songs and of those left out."""
+
+    def total(name: str) -> int:
+        return sum(song.get(name, 0) for song in songs)
+
+    training = [song for song in songs if song["split"] == "train"]
+    summary = {
+        "skipped": dict(Counter(row["reason"] for row in skipped).most_common()),
+        "rules": dict(Counter(s["track"] for s in songs if "track" in s).most_common()),
+        "repairs": dict(Counter(r for s in songs for r in s.get("repairs", ())).most_common()),
+    }
+    if vocabulary:
+        following = sum(song["length"] - 1 for song in training)
+        return summary | {
+            "counts": {
+                "tokens": total("length"),
+                "types": len(vocabulary.tokens) - 1,
+                "types_in_training": vocabulary.size - 1,
+                "rests_cut": total("rests_cut"),
             },
-        )
-
-
-class _NoteStates:
-    """Encodes songs as note state matrices, packed."""
-
-    def __init__(self, data):
-        self._data = data
-        self._pieces: list[np.ndarray] = []
-        self._notes = self._outside = 0
-
-    def add(self, song: Song) -> dict:
-        """A song's fields: number, length, content, bars, moved.
-
-        Raises:
-            NoteStateError: there is no matrix for it.
-        """
-        encoded = states_of(song, self._data)
-        self._notes += encoded.notes
-        self._outside += encoded.outside
-        fields = self.add_states(encoded.states, encoded.bars)
-        return fields | {"moved": round(encoded.moved, 3)}
-
-    def add_states(self, states: np.ndarray, bars: tuple[Bars, ...] = (Bars(0, 16),)) -> dict:
-        """As `add`, of a matrix [T, N, C]."""
-        self._pieces.append(note_state.pack(states))
-        return {
-            "number": len(self._pieces) - 1,
-            "length": len(states),
-            "content": _content_of_states(states),
-            "bars": [list(bar) for bar in bars],
+            "clipped_share": total("clipped_units") / max(total("note_units"), 1),
+            # How many of the training songs' tokens are the same as the one before.
+            "repeat_share": sum(song["repeats"] for song in training) / max(following, 1),
         }
+    return summary | {
+        "counts": {
+            "steps": total("length"),
+            "notes": total("notes"),
+            "outside": total("outside"),
+            "bars_cut": total("bars_cut"),
+        },
+        "transitions": np.sum([song["transitions"] for song in training], axis=0).tolist(),
+    }
 
-    def finish(self, songs: list[dict]) -> tuple[np.ndarray, None, dict]:
-        """The songs' data end to end, no vocabulary, and what the manifest tells of them."""
-        pieces = [self._pieces[song["number"]] for song in songs]
-        totals = np.zeros(8, np.int64)
-        for piece, song in zip(pieces, songs, strict=True):
+
+def _vocabulary(
+    in_shards: Iterator[tuple[Shard, list[dict]]],
+) -> tuple[Vocabulary, dict[str, int]]:
+    """The vocabulary of all songs, counted in the training songs, and each token's number."""
+    counts: Counter[str] = Counter()  # 0: only in other songs
+    for shard, used in in_shards:
+        heard = np.zeros(len(shard.tokens), np.int64)
+        trained = np.zeros_like(heard)
+        for song in used:
+            encoded = shard.data[song["start"] : song["start"] + song["length"]]
+            occurrences = np.bincount(encoded, minlength=len(heard))
+            heard += occurrences
             if song["split"] == "train":
-                totals += _transitions(note_state.unpack(piece, *note_state.step_shape(self._data)))
-        stored = np.concatenate(pieces)
-        return (
-            stored,
-            None,
-            {
-                "counts": {"steps": len(stored), "notes": self._notes, "outside": self._outside},
-                "transitions": totals.tolist(),
-            },
-        )
+                trained += occurrences
+        counts.update({shard.tokens[i]: int(trained[i]) for i in np.flatnonzero(heard)})
+    texts = list(counts)
+    tokens = list(map(parse_token, texts))
+    known = {token: n for token, n in zip(tokens, counts.values(), strict=True) if n}
+    vocabulary = Vocabulary.build(known, tokens)
+    return vocabulary, dict(zip(texts, vocabulary.encode(tokens).tolist(), strict=True))
 
 
-_ENCODERS = {"vocabulary": _Tokens, "note_state": _NoteStates}
-
-
-def _transitions(states: np.ndarray) -> np.ndarray:
-    """int [8]: how often a cell [play, articulate] follows one that played, or not: index
-    4 played before + 2 play + articulate. What a baseline needs that repeats the last step.
-    """
-    states = states.astype(np.int64)
-    play, articulate = states[..., 0], states[..., 1:].sum(-1)
-    before = np.pad(play, ((1, 0), (0, 0)))[:-1]
-    return np.bincount((4 * before + 2 * play + articulate).ravel(), minlength=8)
-
-
-def with_track(data):
-    """`config.data` with the track that "default" means for its source."""
-    if data.track == "default":
-        data = copy.deepcopy(data)
-        data.track = corpora.default_track(data.source)
-    return data
-
-
-class Prepared(NamedTuple):
-    """A song as the encoder wants it.
-
-    Attributes:
-        song: the chosen part; without tracks if the song has none.
-        rule: that chose it, as in musicjax.part.
-        key: it was found in, if it was transposed.
-        semitones: it was moved by.
-    """
-
-    song: Song
-    rule: str
-    key: key.Key | None
-    semitones: int
-
-
-def prepare(song: Song, data, track: str | None = None) -> Prepared:
-    """The part of a song that `config.data` asks for, or `track`, transposed if it says so."""
-    drums = data.get("drums", False)
-    chosen, rule = part.choose_part(song, track or with_track(data).track, drums=drums)
-    if not data.transpose:
-        return Prepared(chosen, rule, None, 0)
-    chosen, found, semitones = key.transpose_to_c(chosen)
-    return Prepared(chosen, rule, found, semitones)
-
-
-def prepare_prime(song: Song, data, track: str | None = None) -> Prepared:
-    """As `prepare`, of a song that music is to go on from.
-
-    Raises:
-        InputError: it has no such part.
-    """
-    track = track or with_track(data).track
-    prepared = prepare(song, data, track)
-    if not prepared.song.tracks:
-        names = ", ".join(sorted({track.name or "(no name)" for track in song.tracks}))
-        raise InputError(
-            f"{song.source}: no track for {track!r}; its tracks are {names}; choose by "
-            "--prime_track, such as --prime_track=all"
-        )
-    return prepared
-
-
-def states_of(song: Song, data) -> EncodedStates:
-    """A prepared song's note state matrix, by the pitches of `config.data`.
-
-    Raises:
-        NoteStateError: there is none.
-    """
-    encoded = note_state.song_to_note_state(
-        song, lowest=data.lowest, highest=data.highest, align=data.align
+def _nothing_left(data, files: list[SongFile], skipped: list[dict]) -> str:
+    reasons = Counter(row["reason"] for row in skipped).most_common()
+    told = ", ".join(f"{reason}: {n}" for reason, n in reasons)
+    line = f"data.source is {data.source!r}: none of its {len(files)} files gave a song ({told})"
+    names = Counter(
+        name
+        for row in skipped
+        if row["reason"] == "no_track"
+        for name in row["detail"].removeprefix("has ").split(", ")
     )
-    return encoded if data.articulate else encoded._replace(states=encoded.states[..., :1])
-
-
-def tokens_of(song: Song, data) -> EncodedSong:
-    """A prepared song's tokens, by the limits of `config.data`."""
-    return song_to_tokens(
-        song, longest_rest=data.longest_rest or None, longest_note=data.longest_note or None
-    )
-
-
-def _nothing_left(data, files: list[SongFile], skipped: list[dict], names: Counter) -> str:
-    reasons = ", ".join(f"{r}: {n}" for r, n in Counter(s["reason"] for s in skipped).most_common())
-    line = f"data.source is {data.source!r}: none of its {len(files)} files gave a song ({reasons})"
     if names:
         seen = ", ".join(f"{name!r} in {n}" for name, n in names.most_common(8))
         line += f"; data.track is {data.track!r}, the tracks are named {seen}"
     return line
 
 
-def _number(
-    tokens: list[Token], pieces: list[np.ndarray], training: list[np.ndarray]
-) -> tuple[Vocabulary, np.ndarray]:
-    """The vocabulary of the training pieces and all pieces' final ids end to end, from provisional
-    ids.
-    """
-    counts = np.zeros(len(tokens), np.int64)
-    for piece in training:
-        counts += np.bincount(piece, minlength=len(tokens))
-    heard = set(np.unique(np.concatenate(pieces)).tolist())
-    others = [token for number, token in enumerate(tokens) if number in heard]
-    known = {token: int(n) for token, n in zip(tokens, counts, strict=True) if n}
-    vocabulary = Vocabulary.build(known, others)
-    final = vocabulary.encode(tokens)
-    return vocabulary, final[np.concatenate(pieces)]
-
-
-def _content_of_tokens(tokens: list[Token]) -> str:
-    """Hex digest of the music in whatever octave: transposing may leave copies an octave apart."""
-    lowest = min(token.pitches[0] for token in tokens if token.pitches) // 12 * 12
-    same = [[duration, *(pitch - lowest for pitch in pitches)] for pitches, duration in tokens]
-    return hashlib.sha256(json.dumps(same).encode()).hexdigest()
-
-
-def _content_of_states(states: np.ndarray) -> str:
-    """Hex digest of the music in whatever octave."""
-    lowest = int(np.flatnonzero(states.any((0, 2)))[0]) // 12 * 12 if states.any() else 0
-    return hashlib.sha256(note_state.pack(states[:, lowest:]).tobytes()).hexdigest()
-
-
-def _assign_splits(songs: list[dict], data) -> tuple[list[dict], list[dict]]:
+def _assign_splits(songs: list[dict], data, skipped: list[dict]) -> list[dict]:
     """Sets each song's split by the hash of its content, where its source has not.
 
     So adding files moves none, and copies stay together. If that leaves a split empty, as it may
     in a corpus of a few songs, the training songs nearest to it by hash are moved there. With
     `data.songs` the songs are ranked by their hash instead: the splits get their shares exactly,
-    and what is over is spare. Where the source names the splits, only validation songs are taken
-    from the training songs, and only if it names none.
+    and what is over goes to `skipped`. Where the source names the splits, only validation songs
+    are taken from the training songs, and only if it names none.
 
     Returns:
-        the songs used, and the spare ones.
+        the songs used.
     """
     position = {song["content"]: int(song["content"][:12], 16) / 16**12 for song in songs}
-    spare = []
     if data.songs:
         ranked = sorted(position, key=position.__getitem__)
         used = min(len(ranked), data.songs)
         position = {content: rank / used for rank, content in enumerate(ranked)}
-        spare = [song for song in songs if position[song["content"]] >= 1]
+        detail = f"more than data.songs={data.songs}"
+        skipped += [
+            {"name": song["name"], "reason": "spare", "detail": detail}
+            for song in songs
+            if position[song["content"]] >= 1
+        ]
         songs = [song for song in songs if position[song["content"]] < 1]
     named = {song["split"] for song in songs} - {None}
     shares = {"test": 0.0 if named else data.test_share, "validation": data.validation_share}
@@ -403,12 +373,12 @@ def _assign_splits(songs: list[dict], data) -> tuple[list[dict], list[dict]]:
             for song in training:
                 if song["content"] == nearest:
                     song["split"] = split
-    return songs, spare
+    return songs
 
 
 def fingerprint(data, files: Iterable[SongFile]) -> str:
     """Hex digest of all that decides a corpus: encoder, settings, and each file's name, size, time
-    of change, and split if its source gives one.
+    of change, and split if its source gives one; of a Slakh track, its stems' too.
     """
 
     def state(path: Path) -> tuple[int, int]:
@@ -418,13 +388,14 @@ def fingerprint(data, files: Iterable[SongFile]) -> str:
             return -1, -1
         return stat.st_size, stat.st_mtime_ns
 
-    parts = {
-        "format": corpus.FORMAT,
-        "encoder": ENCODER,
-        "settings": data.to_dict(),
-        "files": [(f.name, *state(f.path), f.metadata.get("split")) for f in files],
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256()
+    settings = json.dumps(data.to_dict(), sort_keys=True)
+    table = state(Path(data.table).expanduser()) if data.table else None
+    digest.update(repr((corpus.FORMAT, ENCODER, settings, table)).encode())
+    for file in files:
+        states = [state(file.path), *(state(path) for path in slakh.stem_paths(file))]
+        digest.update(repr((file.name, states, file.metadata)).encode())
+    return digest.hexdigest()
 
 
 def open_corpus(data, cache: str | Path | None = None) -> Corpus:
@@ -444,11 +415,16 @@ def open_corpus(data, cache: str | Path | None = None) -> Corpus:
         return Corpus.load(source)
     root = Path(cache) if cache else platformdirs.user_cache_path("musicjax") / "corpora"
     path = root / fingerprint(data, _files(data))[:24]
-    if not path.is_dir():
-        encoded = encode_corpus(data)
-        print(describe(encoded))
-        encoded.save(path)
-    return Corpus.load(path)
+    if path.is_dir():
+        return Corpus.load(path)
+    try:
+        encoded = encode_corpus(data, path)
+    except InputError:
+        if not path.is_dir():
+            raise
+        return Corpus.load(path)  # another process was first
+    print(describe(encoded))
+    return encoded
 
 
 def describe(encoded: Corpus) -> str:
@@ -470,10 +446,15 @@ def describe(encoded: Corpus) -> str:
                 f"{counts['outside']} of {counts['notes']} notes are lower or higher than the "
                 "matrix and left out"
             )
-    reasons = Counter(row["reason"] for row in encoded.skipped)
-    if reasons:
+        if counts["bars_cut"]:
+            lines.append(f"{counts['bars_cut']} bars of silence cut")
+    rules = encoded.manifest["rules"]
+    if set(rules) - {"all"}:
+        by_rule = ", ".join(f"{rule} in {n}" for rule, n in rules.items())
+        lines.append(f"the part was chosen by {by_rule}")
+    if counts["skipped"]:
         lines.append(f"skipped {counts['skipped']} files:")
-        lines += [f"  {n:7d}  {reason}" for reason, n in reasons.most_common()]
+        lines += [f"  {n:7d}  {reason}" for reason, n in encoded.manifest["skipped"].items()]
     return "\n".join(lines)
 
 
@@ -482,15 +463,21 @@ def _define_flags() -> None:
 
     cli.define_config()
     flags.DEFINE_string("output", None, "Corpus folder to write; must not exist.", required=True)
+    flags.DEFINE_bool("report", False, "Write a page about the corpus, OUTPUT/report/index.html.")
+    flags.DEFINE_integer("workers", None, "Processes that encode; default: one a core.")
 
 
 def _main(flags) -> None:
-    if Path(flags.output).exists():
-        raise InputError(f"{flags.output} already exists; give another --output or delete it")
-    encoded = encode_corpus(flags.config.data)
-    encoded.save(flags.output)
+    if flags.workers is not None and flags.workers < 1:
+        raise InputError(f"workers is {flags.workers}; expected at least 1")
+    config_data = flags.config.data
+    encoded = encode_corpus(config_data, flags.output, number_of_workers=flags.workers)
     print(describe(encoded))
     print(f"wrote {flags.output}; files left out are listed in {flags.output}/skipped.jsonl")
+    if flags.report:
+        from musicjax import report
+
+        print(f"the report is {report.write_report(encoded, Path(flags.output) / 'report')}")
 
 
 if __name__ == "__main__":

@@ -6,3 +6,21 @@ class InputError(ValueError):
 
     The command lines print it without a traceback and end with status 2.
     """
+
+
+class SongError(InputError):
+    """A file or a song that cannot be used, or is not wanted.
+
+    Attributes:
+        source: the file.
+        reason: one word, by which reports count.
+        detail: what was found.
+    """
+
+    def __init__(self, source: object, reason: str, detail: str):
+        super().__init__(source, reason, detail)
+        self.source, self.reason, self.detail = source, reason, detail
+
+    def __str__(self) -> str:
+        found = f"{self.reason}: {self.detail}"
+        return f"{self.source}: {found}" if self.source else found

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from musicjax.song import Song
+from musicjax.song import TONIC_NAMES, Song
 
 # Albrecht and Shanahan, "The Use of Large Corpora to Train a New Type of Key-Finding Algorithm",
 # Music Perception 31(1), 2013: share of each pitch class, from the tonic up.
@@ -18,7 +18,7 @@ _MAJOR = np.array(
 _MINOR = np.array(
     [0.220, 0.006, 0.104, 0.123, 0.019, 0.103, 0.012, 0.214, 0.062, 0.022, 0.061, 0.052]
 )
-_TONIC_NAMES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
+_PROFILES = np.stack([np.roll(mode, tonic) for mode in (_MAJOR, _MINOR) for tonic in range(12)])
 
 
 class Key(NamedTuple):
@@ -37,7 +37,7 @@ class Key(NamedTuple):
     @property
     def name(self) -> str:
         """Such as "C:maj" or "A:min"."""
-        return f"{_TONIC_NAMES[self.tonic]}:{'min' if self.minor else 'maj'}"
+        return f"{TONIC_NAMES[self.tonic]}:{'min' if self.minor else 'maj'}"
 
     @property
     def semitones_to_c(self) -> int:
@@ -64,12 +64,10 @@ def estimate_key(song: Song) -> Key | None:
     histogram = pitch_class_histogram(song)
     if not histogram.any():
         return None
-    keys = [(tonic, minor) for minor in (False, True) for tonic in range(12)]
-    profiles = np.stack([np.roll(_MINOR if minor else _MAJOR, tonic) for tonic, minor in keys])
-    distance = np.linalg.norm(profiles - histogram, axis=1)
-    best, second = np.argsort(distance, kind="stable")[:2]
-    tonic, minor = keys[best]
-    return Key(tonic, minor, float(distance[second] - distance[best]))
+    distance = np.linalg.norm(_PROFILES - histogram, axis=1)
+    best, second = np.argsort(distance, kind="stable")[:2].tolist()
+    minor, tonic = divmod(best, 12)
+    return Key(tonic, bool(minor), float(distance[second] - distance[best]))
 
 
 def transpose_to_c(song: Song) -> tuple[Song, Key | None, int]:

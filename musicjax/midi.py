@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import symusic
 
-from musicjax.errors import InputError
+from musicjax.errors import SongError
 from musicjax.song import KeySignature, Meter, Song, Tempo, Track
 
 if TYPE_CHECKING:
@@ -36,22 +36,8 @@ _NOT_MIDI = (
 )
 
 
-class MidiError(InputError):
+class MidiError(SongError):
     """A file that cannot be read as one song. `reason` is listed in the module's docstring."""
-
-    def __init__(self, path: str | Path, reason: str, detail: str):
-        super().__init__(f"{path}: {reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
-
-    def __reduce__(self):
-        return _midi_error, (str(self), self.reason, self.detail)
-
-
-def _midi_error(message: str, reason: str, detail: str) -> MidiError:
-    error = MidiError("", reason, detail)
-    error.args = (message,)
-    return error
 
 
 def read_song(path: str | Path) -> Song:
@@ -92,7 +78,7 @@ def song_from_bytes(data: bytes, path: str | Path) -> Song:
 
 def _song_from_score(score, path: str | Path) -> Song:
     ticks_per_quarter = score.tpq
-    tracks = []
+    tracks, mended = [], set()
     for track in score.tracks:
         notes = track.notes.numpy()
         if not len(notes["time"]):
@@ -104,6 +90,8 @@ def _song_from_score(score, path: str | Path) -> Song:
         if end.max() > MAX_QUARTERS * ticks_per_quarter:
             quarters = int(end.max()) // ticks_per_quarter
             raise MidiError(path, "too_long", f"{quarters} quarters, at most {MAX_QUARTERS}")
+        if notes["duration"].min() < 1:
+            mended.add("note_length")
         tracks.append(
             Track(
                 name=track.name,
@@ -117,23 +105,32 @@ def _song_from_score(score, path: str | Path) -> Song:
         )
     if not tracks:
         raise MidiError(path, "no_notes", "a MIDI file without a note")
+    meters = tuple(
+        Meter(m.time, m.numerator, m.denominator)
+        for m in score.time_signatures
+        if m.time >= 0 and 0 < m.numerator < 100 and m.denominator in (1, 2, 4, 8, 16, 32, 64)
+    )
+    tempos = tuple(Tempo(t.time, 6e7 / t.mspq) for t in score.tempos if t.time >= 0 and t.mspq > 0)
+    keys = tuple(
+        KeySignature(k.time, k.key, bool(k.tonality))
+        for k in score.key_signatures
+        if k.time >= 0 and -7 <= k.key <= 7 and k.tonality in (0, 1)
+    )
+    for name, kept, there in (
+        ("meter", meters, score.time_signatures),
+        ("tempo", tempos, score.tempos),
+        ("key_signature", keys, score.key_signatures),
+    ):
+        if len(kept) < len(there):
+            mended.add(name)
     return Song(
         tracks=tuple(tracks),
         ticks_per_quarter=ticks_per_quarter,
-        meters=tuple(
-            Meter(m.time, m.numerator, m.denominator)
-            for m in score.time_signatures
-            if m.time >= 0 and 0 < m.numerator < 100 and m.denominator in (1, 2, 4, 8, 16, 32, 64)
-        ),
-        tempos=tuple(
-            Tempo(t.time, 6e7 / t.mspq) for t in score.tempos if t.time >= 0 and t.mspq > 0
-        ),
-        keys=tuple(
-            KeySignature(k.time, k.key, bool(k.tonality))
-            for k in score.key_signatures
-            if k.time >= 0 and -7 <= k.key <= 7 and k.tonality in (0, 1)
-        ),
+        meters=meters,
+        tempos=tempos,
+        keys=keys,
         source=str(path),
+        repairs=tuple(sorted(mended)),
     )
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from musicjax.errors import InputError
+from musicjax.errors import SongError
 from musicjax.song import Meter, Song, Tempo, Track
 
 STEPS_PER_QUARTER = 4
@@ -26,13 +26,8 @@ LOWEST, HIGHEST = 24, 101  # MIDI pitches; 78 notes
 _PHRASE = 16  # steps; shorter bars that divide it are counted together
 
 
-class NoteStateError(InputError):
+class NoteStateError(SongError):
     """A song without a note state matrix. `reason`: "meter", "no_note_in_range" or "too_long"."""
-
-    def __init__(self, source: str, reason: str, detail: str):
-        super().__init__(f"{source}: {reason}: {detail}" if source else f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
 
 
 class Bars(NamedTuple):

@@ -1,39 +1,77 @@
-"""Which tracks of a song make up a part: piano, vocals, drums, bass, guitar, or all of them.
+"""Which tracks of a song make up a part: piano, vocals, drums, ..., or all of them.
 
 Real files name their tracks in many languages or not at all, and leave program 0 (piano) on
 everything. So a name is believed unless the program contradicts it, and the program is believed
-unless the name says another part.
+unless the name says another part. What a corpus itself says of its tracks (Slakh's inst_class) is
+believed before both. A voice that neither name nor program shows is looked for by its shape.
 """
 
 import dataclasses
 import re
+from collections.abc import Callable
+
+import numpy as np
 
 from musicjax.errors import InputError
 from musicjax.song import Song, Track
 
-# General MIDI programs, and the names people give (English, German, French, Spanish, Portuguese,
-# Italian, Chinese, Japanese). First match wins.
-_PROGRAMS = {
-    "piano": range(0, 8),
-    "guitar": range(24, 32),
-    "bass": range(32, 40),
-    "vocals": range(52, 55),
-}
+# General MIDI's program families (General MIDI 1, RP-003), eight programs each.
+FAMILIES = (
+    "piano",
+    "chromatic percussion",
+    "organ",
+    "guitar",
+    "bass",
+    "strings",
+    "ensemble",
+    "brass",
+    "reed",
+    "pipe",
+    "synth lead",
+    "synth pad",
+    "synth effects",
+    "ethnic",
+    "percussive",
+    "sound effects",
+)
+_PROGRAMS = {name: range(8 * i, 8 * i + 8) for i, name in enumerate(FAMILIES)}
+_PROGRAMS["vocals"] = range(52, 55)
+# The names people give (English, German, French, Spanish, Portuguese, Italian, Chinese, Japanese).
+# First match wins.
 _NAMES = {
     "drums": r"drum|percuss|schlagzeug|batter[iy]|bater[ií]a|batteria|鼓|ドラム",
     "vocals": r"voc|vox|voice|sing|melod|gesang|stimme|chant|voix|voz|canto|lyric|人声|主唱|旋律",
     "bass": r"bass|b[aá]jo|baixo|basso|贝斯|ベース",
     "guitar": r"guit|gtr|gitarre|chitarra|viol[aã]o|吉他|ギター",
     "piano": r"piano|klavier|pno|keyboard|钢琴|ピアノ",
+    "organ": r"organ|orgel|orgue|órgano|órgão|organo|管风琴|オルガン",
+    "strings": r"string|violin|viola|cello|streicher|geige|cordes|cuerdas|cordas|\barchi\b|弦|提琴",
+    "brass": r"brass|trump|tromb|tuba|horn|bläser|cuivre|metais|ottoni|铜管|トランペット",
+    "reed": r"sax|clarinet|oboe|fagott|bassoon|klarinette|萨克斯|サックス",
+    "pipe": r"flute|flöte|flûte|flauta|flauto|piccolo|recorder|笛|フルート",
 }
-PARTS = ("all", "piano", "vocals", "drums", "bass", "guitar")
+# Slakh's classes are the families, but for this one.
+_CLASSES = {"ensemble": "strings (continued)"}
 # What a part sounds like when it is written back to MIDI.
-PROGRAM_OF_PART = {"all": 0, "piano": 0, "guitar": 25, "bass": 33, "vocals": 53, "drums": 0}
+PROGRAM_OF_PART = {name: programs[0] for name, programs in _PROGRAMS.items()}
+PROGRAM_OF_PART |= {"all": 0, "drums": 0, "guitar": 25, "bass": 33, "vocals": 53}
+COMMON = ("piano", "vocals", "drums", "bass", "guitar")  # the parts that reports compare
+PARTS = ("all", *COMMON, *(name for name in FAMILIES if name not in COMMON))
+
+# A melody has one voice, in the range that people sing, for a good part of the song.
+_ONE_VOICE = 0.95  # of its notes do not meet the next
+_SUNG = (55, 84)  # MIDI pitches that its median lies in
+_PRESENT = 0.3  # of the song's beats
 
 
 def _named_part(track: Track) -> str | None:
     name = track.name.casefold()
     return next((part for part, names in _NAMES.items() if re.search(names, name)), None)
+
+
+def family(track: Track) -> str:
+    """The family of a track's program, one of FAMILIES, or "drums"."""
+    return "drums" if track.is_drum else FAMILIES[track.program // 8]
 
 
 def choose_part(song: Song, part: str, *, drums: bool = False) -> tuple[Song, str]:
@@ -46,19 +84,23 @@ def choose_part(song: Song, part: str, *, drums: bool = False) -> tuple[Song, st
         drums: the tracks on the percussion channel too, whatever the part.
     Returns:
         the song (without tracks, if none fits), and the rule that chose: "all", "drum channel",
-        "track name", "program" or "none".
+        "inst_class", "track name", "program", "melody" or "none".
     Raises:
         InputError: `part` is no regular expression.
     """
+    for rule, chosen in _rules(song, part):
+        if any(chosen(track) for track in song.tracks):
+            kept = tuple(t for t in song.tracks if chosen(t) or (drums and t.is_drum))
+            return dataclasses.replace(song, tracks=kept), rule
+    return dataclasses.replace(song, tracks=()), "none"
 
-    def keep(rule: str, chosen) -> tuple[Song, str]:
-        tracks = tuple(t for t in song.tracks if chosen(t) or (drums and t.is_drum))
-        return dataclasses.replace(song, tracks=tracks), rule if tracks else "none"
 
+def _rules(song: Song, part: str) -> list[tuple[str, Callable[[Track], object]]]:
+    """The rules by which a part is chosen, the most trusted first."""
     if part == "all":
-        return keep("all", lambda track: not track.is_drum)
+        return [("all", lambda track: not track.is_drum)]
     if part == "drums":
-        return keep("drum channel", lambda track: track.is_drum)
+        return [("drum channel", lambda track: track.is_drum)]
     if part not in PARTS:
         try:
             pattern = re.compile(part, re.IGNORECASE)
@@ -67,23 +109,74 @@ def choose_part(song: Song, part: str, *, drums: bool = False) -> tuple[Song, st
                 f"data.track is {part!r}: neither one of {', '.join(PARTS)} nor a regular "
                 f"expression for track names ({error})"
             ) from None
-        return keep("track name", lambda track: pattern.search(track.name))
-    programs = _PROGRAMS[part]
-    by_name = keep(
-        "track name",
-        lambda track: (
-            not track.is_drum
-            and _named_part(track) == part
-            and (track.program == 0 or track.program in programs)
+        return [
+            ("inst_class", lambda track: track.inst_class and pattern.search(track.inst_class)),
+            ("track name", lambda track: pattern.search(track.name)),
+        ]
+    programs, label = _PROGRAMS[part], _CLASSES.get(part, part)
+    rules = [
+        ("inst_class", lambda track: track.inst_class.casefold() == label),
+        (
+            "track name",
+            lambda track: (
+                not track.is_drum
+                and not track.inst_class
+                and _named_part(track) == part
+                and (track.program == 0 or track.program in programs)
+            ),
         ),
-    )
-    if by_name[0].tracks:
-        return by_name
-    return keep(
-        "program",
-        lambda track: (
-            not track.is_drum
-            and track.program in programs
-            and (track.program != 0 or _named_part(track) in (None, part))
+        (
+            "program",
+            lambda track: (
+                not track.is_drum
+                and track.program in programs
+                and (track.program != 0 or _named_part(track) in (None, part))
+            ),
         ),
-    )
+    ]
+    if part == "vocals":
+        melody = _melody(song)
+        rules.append(("melody", lambda track: track is melody))
+    return rules
+
+
+def _melody(song: Song) -> Track | None:
+    """The track most like a sung melody: of those with one voice in a singer's range, that sound
+    in enough of the song's beats, the highest; None if there is none.
+    """
+    candidates = []
+    for track in song.tracks:
+        if track.is_drum or len(track) < 2 or _named_part(track) not in (None, "vocals"):
+            continue
+        median = float(np.median(track.pitch))
+        if not _SUNG[0] <= median <= _SUNG[1]:
+            continue
+        end = track.onset_ticks + track.duration_ticks
+        alone = np.mean(end[:-1] <= track.onset_ticks[1:] + song.ticks_per_quarter // 8)
+        if alone >= _ONE_VOICE and 1 - _silent_share([track], song) >= _PRESENT:
+            candidates.append((median, track))
+    return max(candidates, key=lambda found: found[0], default=(0, None))[1]
+
+
+def silent_shares(song: Song) -> dict[str, dict[str, float]]:
+    """For each of the COMMON parts that the song has: `notes`, and the `silent` share of the song's
+    beats (0..1), in which none of them sounds.
+    """
+    shares = {}
+    for part in COMMON:
+        tracks = choose_part(song, part)[0].tracks
+        if tracks:
+            silent = round(_silent_share(tracks, song), 4)
+            shares[part] = {"notes": sum(map(len, tracks)), "silent": silent}
+    return shares
+
+
+def _silent_share(tracks, song: Song) -> float:
+    beats = -(-song.end_ticks // song.ticks_per_quarter)
+    changes = np.zeros(beats + 1, np.int64)
+    for track in tracks:
+        first = track.onset_ticks // song.ticks_per_quarter
+        last = (track.onset_ticks + track.duration_ticks - 1) // song.ticks_per_quarter
+        changes += np.bincount(first, minlength=beats + 1)
+        changes -= np.bincount(last + 1, minlength=beats + 1)
+    return float((np.cumsum(changes[:-1]) == 0).mean())

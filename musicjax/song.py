@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+TONIC_NAMES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
+
 
 class Meter(NamedTuple):
     """A time signature: `numerator` notes of 1 / `denominator` in each measure, from `tick` on."""
@@ -32,6 +34,12 @@ class KeySignature(NamedTuple):
     fifths: int
     minor: bool
 
+    @property
+    def name(self) -> str:
+        """Such as "C:maj" or "A:min"."""
+        tonic = (7 * self.fifths + (9 if self.minor else 0)) % 12
+        return f"{TONIC_NAMES[tonic]}:{'min' if self.minor else 'maj'}"
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Track:
@@ -47,6 +55,7 @@ class Track:
         duration_ticks: int32, > 0.
         pitch: uint8 MIDI numbers, 0..127; 60 is middle C.
         velocity: uint8, 1..127.
+        inst_class: what the corpus says that it is, such as "Piano" (Slakh); may be empty.
 
     Raises:
         ValueError: arrays of different lengths, or values outside these ranges.
@@ -59,6 +68,7 @@ class Track:
     duration_ticks: np.ndarray
     pitch: np.ndarray
     velocity: np.ndarray
+    inst_class: str = ""
 
     def __post_init__(self):
         arrays = {}
@@ -97,6 +107,8 @@ class Song:
         ticks_per_quarter: > 0.
         meters, tempos, keys: sorted by tick; empty means 4/4, 120 qpm, unknown.
         source: where it came from, for reports.
+        repairs: what was wrong in it and mended by reading: "meter", "tempo", "key_signature",
+            "note_length".
     """
 
     tracks: tuple[Track, ...]
@@ -105,6 +117,7 @@ class Song:
     tempos: tuple[Tempo, ...] = ()
     keys: tuple[KeySignature, ...] = ()
     source: str = ""
+    repairs: tuple[str, ...] = ()
 
     def __post_init__(self):
         if self.ticks_per_quarter <= 0:
@@ -132,6 +145,14 @@ class Song:
             seconds = max(until - tempo.tick, 0) / tempo.qpm
             held[tempo.qpm] = held.get(tempo.qpm, 0.0) + seconds
         return max(held, key=held.__getitem__, default=120.0)
+
+    @property
+    def seconds(self) -> float:
+        """Until the last note ends."""
+        tempos = self.tempos or (Tempo(0, 120.0),)
+        ticks = np.array([0, *(tempo.tick for tempo in tempos[1:]), self.end_ticks])
+        lengths = np.diff(np.minimum(ticks, self.end_ticks))
+        return float(lengths @ [60 / tempo.qpm for tempo in tempos]) / self.ticks_per_quarter
 
     def notes(self) -> np.ndarray:
         """All tracks' notes as one int32 [notes, 4]: onset_ticks, duration_ticks, pitch, velocity.

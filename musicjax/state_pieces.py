@@ -7,10 +7,11 @@ import jax
 import numpy as np
 from flax import nnx
 
-from musicjax import encode
 from musicjax.checkpoint import Trained
+from musicjax.cleaning import prepare_prime
 from musicjax.corpus import Corpus
 from musicjax.dataset import Segments, bar_lines, bars_of
+from musicjax.encoders import states_of
 from musicjax.errors import InputError
 from musicjax.models.biaxial import Draw, likely, task
 from musicjax.note_state import (
@@ -158,8 +159,8 @@ def prime_from_song(song: Song, config, options: Options, steps: int | None) -> 
     Raises:
         InputError: the song lacks the part, or has no matrix.
     """
-    prepared = encode.prepare_prime(song, config.data, options.prime_track)
-    encoded = encode.states_of(prepared.song, config.data)
+    prepared = prepare_prime(song, config.data, options.prime_track)
+    encoded = states_of(prepared.song, config.data)
     total = len(encoded.states)
     if not config.model.tied:
         start, stop = 0, total if steps is None else min(steps, total)

@@ -7,15 +7,22 @@ import jax
 import numpy as np
 from flax import nnx
 
-from musicjax import encode
 from musicjax.checkpoint import Trained
+from musicjax.cleaning import prepare_prime
 from musicjax.corpus import Corpus
+from musicjax.encoders import tokens_of
 from musicjax.errors import InputError
 from musicjax.models import vocab
 from musicjax.piece import Options, Piece
 from musicjax.sampler import Sampling, continue_windows
 from musicjax.song import Song, Tempo
-from musicjax.vocabulary import UNITS_PER_QUARTER, Token, Vocabulary, tokens_to_track
+from musicjax.vocabulary import (
+    UNITS_PER_QUARTER,
+    Token,
+    Vocabulary,
+    tokens_to_tracks,
+    total_units,
+)
 
 MODES = ("sample", "greedy", "best_of_three")
 
@@ -62,10 +69,12 @@ def continue_songs(
     else:
         primes = [prime_from_corpus(held_out, config.train, seed) for seed in seeds]
     qpm = [options.qpm or prime.qpm for prime in primes]
+    streams = len({token.instrument for token in vocabulary.tokens[1:]})
     length, units = options.length or 200, np.full(options.num, 2**31 - 1)
     if options.seconds:
         units = np.ceil(options.seconds / 60 * np.array(qpm) * UNITS_PER_QUARTER).astype(np.int64)
-        length = int(units.max())  # no token is shorter than a unit
+        # No token is shorter than a unit, and each instrument takes its own.
+        length = int(units.max()) * streams
     window = config.train.window
     graph, params = nnx.split(trained.model)
     tokens, made = continue_windows(
@@ -76,7 +85,7 @@ def continue_songs(
         # Rounded up, so that few lengths compile anew.
         length=-(-length // 64) * 64,
         enough_tokens=length,
-        enough_units=units,
+        enough_units=np.minimum(units * streams, 2**31 - 1),
         durations=vocabulary.durations,
         is_rest=vocabulary.is_rest,
         sampling=Sampling(
@@ -103,8 +112,8 @@ def prime_from_song(song: Song, vocabulary: Vocabulary, config, options: Options
         InputError: the song lacks the part, is too short, or has tokens that the model does not
             know while options.unknown_tokens is "error".
     """
-    prepared = encode.prepare_prime(song, config.data, options.prime_track)
-    tokens = encode.tokens_of(prepared.song, config.data).tokens[-config.train.window :]
+    prepared = prepare_prime(song, config.data, options.prime_track)
+    tokens = tokens_of(prepared.song, config.data).tokens[-config.train.window :]
     unknown = [token for token in tokens if not vocabulary.encode([token])[0]]
     if unknown and options.unknown_tokens == "error":
         some = ", ".join(map(str, unknown[:3]))
@@ -154,13 +163,13 @@ def prime_from_corpus(held_out: Corpus, train, seed: int) -> Prime:
 
 
 def _cut(tokens: list[Token], units: int) -> list[Token]:
-    """The first `units` of a sequence; the last token is shortened to end there."""
-    kept = []
+    """The first `units` of each instrument; its last token is shortened to end there."""
+    kept, left = [], {}
     for token in tokens:
-        if units <= 0:
-            break
-        kept.append(token._replace(duration=min(token.duration, units)))
-        units -= token.duration
+        remaining = left.get(token.instrument, units)
+        if remaining > 0:
+            kept.append(token._replace(duration=min(token.duration, remaining)))
+        left[token.instrument] = remaining - token.duration
     return kept
 
 
@@ -170,16 +179,17 @@ def _song(
     voice = {"program": manifest["program"], "is_drum": manifest["is_drum"]}
     tracks, start = [], 0
     if include_prime:
-        tracks.append(tokens_to_track(prime.tokens, name="prime", **voice))
-        start = sum(token.duration for token in prime.tokens)
-    tracks.append(tokens_to_track(music, start=start, name="generated", **voice))
+        tracks += tokens_to_tracks(prime.tokens, name="prime", **voice)
+        start = total_units(prime.tokens)
+    tracks += tokens_to_tracks(music, start=start, name="generated", **voice)
     song = Song(tuple(tracks), UNITS_PER_QUARTER, tempos=(Tempo(0, qpm),))
     return song.transposed(-prime.semitones)
 
 
 def _figures(tokens: list[Token], qpm: float) -> str:
-    units = sum(token.duration for token in tokens) or 1
-    rests = sum(token.duration for token in tokens if not token.pitches) / units
+    units = total_units(tokens) or 1
+    durations = sum(token.duration for token in tokens) or 1
+    rests = sum(token.duration for token in tokens if not token.pitches) / durations
     pitches = {pitch for token in tokens for pitch in token.pitches}
     run = longest = 0
     for before, token in zip([None, *tokens], tokens, strict=False):

@@ -12,9 +12,10 @@ import shutil
 from pathlib import Path
 
 from musicjax import cli
+from musicjax.cleaning import with_track
 from musicjax.config import Config, check_config, flat_fields
 from musicjax.corpus import Corpus
-from musicjax.encode import open_corpus, with_track
+from musicjax.encode import open_corpus
 from musicjax.errors import InputError
 
 # What may change when a work dir is used again: nothing that has shaped the steps already done.

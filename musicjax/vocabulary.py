@@ -18,6 +18,7 @@ where [2] gave every note a quarter's length.
 """
 
 import dataclasses
+import functools
 import json
 import re
 from collections import Counter
@@ -29,6 +30,7 @@ from typing import NamedTuple
 import numpy as np
 
 from musicjax.errors import InputError
+from musicjax.part import PROGRAM_OF_PART, family
 from musicjax.song import Song, Tempo, Track
 
 UNITS_PER_QUARTER = 12
@@ -37,16 +39,16 @@ _SHORTEST = 3  # a quarter of a beat: what a note lasts at least, and a rest
 # From each place in a beat to the first point of the grid that is that far away.
 _TO_NEXT = np.array([3, 0, 0, 3, 4, 0, 3, 0, 4, 3, 0, 0])
 _NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
-_PITCH = re.compile(r"([ACDFG]#?|[BE])(-?\d)")
-_TOKEN = re.compile(
-    rf"(?:rest|(?P<pitches>{_PITCH.pattern}(?:\.{_PITCH.pattern})*))"
-    r":(?P<numerator>\d+)(?:/(?P<denominator>[1-9]\d*))?"
-)
+_TOKEN = re.compile(r"(?:([a-z ]+)\|)?([^:|]+):(\d+)(?:/([1-9]\d*))?")
 
 
 def pitch_name(pitch: int) -> str:
     """The name of a MIDI pitch: 60 is C4."""
     return f"{_NAMES[pitch % 12]}{pitch // 12 - 1}"
+
+
+_PITCH_NAMES = [pitch_name(pitch) for pitch in range(128)]
+_PITCHES = {name: pitch for pitch, name in enumerate(_PITCH_NAMES)}
 
 
 class Token(NamedTuple):
@@ -55,32 +57,37 @@ class Token(NamedTuple):
     Attributes:
         pitches: MIDI numbers, ascending, each once; none for a rest.
         duration: in twelfths of a quarter note, > 0.
+        instrument: "drums" or a family of musicjax.part.FAMILIES, where tokens say it; else "".
     """
 
     pitches: tuple[int, ...]
     duration: int
+    instrument: str = ""
 
     def __str__(self) -> str:
-        name = ".".join(map(pitch_name, self.pitches)) or "rest"
-        return f"{name}:{Fraction(self.duration, UNITS_PER_QUARTER)}"
+        name = ".".join([_PITCH_NAMES[pitch] for pitch in self.pitches]) or "rest"
+        instrument = f"{self.instrument}|" if self.instrument else ""
+        return f"{instrument}{name}:{_in_quarters(self.duration)}"
+
+
+@functools.lru_cache(maxsize=4096)
+def _in_quarters(units: int) -> str:
+    return str(Fraction(units, UNITS_PER_QUARTER))
 
 
 def parse_token(text: str) -> Token:
     """The Token of its text form.
 
     Raises:
-        ValueError: text is not of the form "C4.E4:1/2" or "rest:2".
+        ValueError: text is not of the form "C4.E4:1/2", "rest:2" or "bass|C2:1".
     """
     match = _TOKEN.fullmatch(text)
     if match:
-        quarters = Fraction(int(match["numerator"]), int(match["denominator"] or 1))
-        units = quarters * UNITS_PER_QUARTER
-        pitches = tuple(
-            _NAMES.index(name) + 12 * (int(octave) + 1)
-            for name, octave in _PITCH.findall(match["pitches"] or "")
-        )
-        if units.denominator == 1 and units > 0 and all(0 <= pitch < 128 for pitch in pitches):
-            return Token(pitches, int(units))
+        instrument, name, numerator, denominator = match.groups()
+        units, rest = divmod(int(numerator) * UNITS_PER_QUARTER, int(denominator or 1))
+        pitches = () if name == "rest" else tuple(map(_PITCHES.get, name.split(".")))
+        if units > 0 and not rest and None not in pitches:
+            return Token(pitches, units, instrument or "")  # type: ignore[arg-type]
     raise ValueError(f"{text!r} is not a token; expected such as C4:1, C4.E4:1/2 or rest:2")
 
 
@@ -115,7 +122,11 @@ def quantise(ticks: np.ndarray, ticks_per_quarter: int) -> np.ndarray:
 
 
 def song_to_tokens(
-    song: Song, *, longest_rest: int | None = None, longest_note: int | None = None
+    song: Song,
+    *,
+    longest_rest: int | None = None,
+    longest_note: int | None = None,
+    instruments: bool = False,
 ) -> EncodedSong:
     """Encodes all of a song's tracks, merged, as one sequence of tokens.
 
@@ -123,9 +134,13 @@ def song_to_tokens(
         song: any song; choose its part first. A rest before its first note is kept.
         longest_rest: longer rests are cut to this many quarter notes; None keeps them.
         longest_note: longer elements are followed by a rest; in quarter notes, None keeps them.
+        instruments: tokens say their instrument, each instrument's tokens moving on a time of its
+            own; they come in the order of their onsets.
     Returns:
         EncodedSong; no tokens for a song without notes.
     """
+    if instruments:
+        return _by_instrument(song, longest_rest, longest_note)
     notes = song.notes()
     if not len(notes):
         return EncodedSong([], 0, 0, 0)
@@ -154,13 +169,66 @@ def song_to_tokens(
             tokens.append(Token((), units))
 
     rest(int(starts[0]))
-    chords = np.split(notes[:, 2], first[1:])
-    for pitches, duration, gap in zip(
-        chords, sounds.tolist(), (next_start - starts - sounds).tolist(), strict=True
+    pitch = notes[:, 2].tolist()
+    for begin, end_, duration, gap in zip(
+        first.tolist(),
+        [*first[1:].tolist(), len(pitch)],
+        sounds.tolist(),
+        (next_start - starts - sounds).tolist(),
+        strict=True,
     ):
-        tokens.append(Token(tuple(sorted(set(pitches.tolist()))), duration))
+        tokens.append(Token(tuple(sorted(set(pitch[begin:end_]))), duration))
         rest(gap)
     return EncodedSong(tokens, note_units, note_units - int(kept.sum()), rests_cut)
+
+
+def _by_instrument(song: Song, longest_rest: int | None, longest_note: int | None) -> EncodedSong:
+    """Each instrument's tokens alone, merged by their onsets."""
+    tracks: dict[str, list[Track]] = {}
+    for track in song.tracks:
+        tracks.setdefault(family(track), []).append(track)
+    placed: list[tuple[int, Token]] = []
+    totals = np.zeros(3, np.int64)
+    for instrument in sorted(tracks):
+        alone = dataclasses.replace(song, tracks=tuple(tracks[instrument]))
+        encoded = song_to_tokens(alone, longest_rest=longest_rest, longest_note=longest_note)
+        totals += encoded[1:]
+        start = 0
+        for token in encoded.tokens:
+            placed.append((start, token._replace(instrument=instrument)))
+            start += token.duration
+    placed.sort(key=lambda place: place[0])
+    return EncodedSong([token for _, token in placed], *totals.tolist())
+
+
+def total_units(tokens: Iterable[Token]) -> int:
+    """How long a sequence lasts, in twelfths of a quarter: as long as its longest instrument."""
+    clocks = Counter()
+    for token in tokens:
+        clocks[token.instrument] += token.duration
+    return max(clocks.values(), default=0)
+
+
+def tokens_to_tracks(tokens: Iterable[Token], *, start: int = 0, name: str = "", **track):
+    """The tracks of a sequence of tokens, one for each instrument.
+
+    Args:
+        tokens: in order.
+        start, name, **track: as in tokens_to_track; a token's own instrument goes before.
+    Returns:
+        a list of Tracks.
+    """
+    streams: dict[str, list[Token]] = {}
+    for token in tokens:
+        streams.setdefault(token.instrument, []).append(token)
+    tracks = []
+    for instrument, stream in streams.items():
+        voice = dict(track)
+        if instrument:
+            voice |= {"program": PROGRAM_OF_PART[instrument], "is_drum": instrument == "drums"}
+        title = f"{name} {instrument}".strip()
+        tracks.append(tokens_to_track(stream, start=start, name=title, **voice))
+    return tracks
 
 
 def tokens_to_track(
@@ -172,7 +240,7 @@ def tokens_to_track(
     is_drum: bool = False,
     name: str = "",
 ) -> Track:
-    """The notes of a sequence of tokens, at UNITS_PER_QUARTER ticks to a quarter note.
+    """The notes of one instrument's tokens, at UNITS_PER_QUARTER ticks to a quarter note.
 
     Args:
         tokens: in order.
@@ -180,7 +248,7 @@ def tokens_to_track(
         velocity, program, is_drum, name: of the track.
     """
     rows = []
-    for pitches, duration in tokens:
+    for pitches, duration, _ in tokens:
         rows += [(start, duration, pitch) for pitch in pitches]
         start += duration
     onset, length, pitch = np.array(rows, np.int64).reshape(-1, 3).T
@@ -195,7 +263,9 @@ def tokens_to_song(tokens: Iterable[Token], *, qpm: float = 120.0, **track) -> S
         qpm: tempo in quarter notes a minute.
         **track: as in tokens_to_track.
     """
-    return Song((tokens_to_track(tokens, **track),), UNITS_PER_QUARTER, tempos=(Tempo(0, qpm),))
+    return Song(
+        tuple(tokens_to_tracks(tokens, **track)), UNITS_PER_QUARTER, tempos=(Tempo(0, qpm),)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,8 +327,8 @@ class Vocabulary:
     def nearest(self, token: Token) -> Token:
         """The trained token most like this one.
 
-        A rest for a rest; else the largest share of common pitches, then of common pitch classes,
-        then the nearest highest pitch; durations decide ties.
+        Of the same instrument, if there is one; a rest for a rest; else the largest share of common
+        pitches, then of common pitch classes, then the nearest highest pitch; then durations.
         """
 
         def overlap(a: set, b: set) -> float:
@@ -276,8 +346,10 @@ class Vocabulary:
                 length,
             )
 
-        alike = [t for t in self.tokens[1 : self.size] if bool(t.pitches) == bool(token.pitches)]
-        return min(alike or self.tokens[1 : self.size], key=distance)
+        alike = list(self.tokens[1 : self.size])
+        alike = [t for t in alike if t.instrument == token.instrument] or alike
+        alike = [t for t in alike if bool(t.pitches) == bool(token.pitches)] or alike
+        return min(alike, key=distance)
 
     def class_weights(self, power: float) -> np.ndarray:
         """float32 [size]: weights for the loss, falling with frequency.

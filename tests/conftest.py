@@ -1,6 +1,8 @@
 """Data that the tests make themselves."""
 
+import dataclasses
 import os
+import tempfile
 from pathlib import Path
 
 # The log tells of every CPU feature otherwise.
@@ -11,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from musicjax import midi
+from musicjax import encode, midi
 from musicjax.corpora import find_songs
 from musicjax.song import Meter, Song, Tempo, Track
 
@@ -85,6 +87,13 @@ def tiny(folder):
     config = load_config("tiny")
     config.data.source = str(folder)
     return config
+
+
+def encoded(data):
+    """The corpus of a config's data, encoded in this process."""
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = encode.encode_corpus(data, Path(folder, "corpus"), number_of_workers=0)
+        return dataclasses.replace(corpus, data=np.array(corpus.data))
 
 
 def load_config(variant: str = "", name: str = "vocab"):

@@ -3,10 +3,10 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import SHARED, load_config, make_song, make_track, random_song
+from conftest import SHARED, encoded, load_config, make_song, make_track, random_song
 from test_vocabulary import round_trip
 
-from musicjax import encode, midi
+from musicjax import cleaning, encode, encoders, midi
 from musicjax.corpora import find_songs
 from musicjax.corpus import Corpus
 from musicjax.errors import InputError
@@ -37,8 +37,8 @@ def test_a_missing_or_empty_folder_is_one_clear_line(tmp_path):
 
 def test_the_default_track_is_all_and_of_the_chorales_two_voices(folder):
     assert load_config().data.track == "default"
-    assert encode.with_track(settings("chorales")).track == "soprano|bass"
-    corpus = encode.encode_corpus(settings(folder))
+    assert cleaning.with_track(settings("chorales")).track == "soprano|bass"
+    corpus = encoded(settings(folder))
     assert corpus.manifest["settings"]["track"] == "all"
 
 
@@ -67,7 +67,7 @@ def test_one_bad_file_among_many_is_skipped_and_counted(folder, tmp_path):
     midi.write_song(
         make_song(make_track([(0, 480, 36)], name="Kit", is_drum=True)), source / "drums.mid"
     )
-    corpus = encode.encode_corpus(settings(source))
+    corpus = encoded(settings(source))
     assert {row["name"]: row["reason"] for row in corpus.skipped} == {
         "bad.mid": "not_midi",
         "empty.mid": "not_midi",
@@ -84,11 +84,11 @@ def test_one_bad_file_among_many_is_skipped_and_counted(folder, tmp_path):
 
 def test_a_source_without_the_part_names_the_tracks(folder):
     with pytest.raises(InputError, match=r"none of its 30 files .*'drums'.* named 'Piano' in 30"):
-        encode.encode_corpus(settings(folder, track="drums"))
+        encoded(settings(folder, track="drums"))
 
 
 def test_a_corpus_is_read_back_as_it_was(folder, tmp_path):
-    corpus = encode.encode_corpus(settings(folder))
+    corpus = encoded(settings(folder))
     corpus.save(tmp_path / "corpus")
     back = Corpus.load(tmp_path / "corpus")
     np.testing.assert_array_equal(back.data, corpus.data)
@@ -97,8 +97,8 @@ def test_a_corpus_is_read_back_as_it_was(folder, tmp_path):
     assert sum(map(len, map(back.split, ("train", "validation", "test")))) == 30
     # A song's ids are its tokens.
     song = back.songs[7]
-    prepared = encode.prepare(midi.read_song(folder / song["name"]), settings(folder))
-    expected = encode.tokens_of(prepared.song, settings(folder)).tokens
+    prepared = cleaning.prepare(midi.read_song(folder / song["name"]), settings(folder))
+    expected = encoders.tokens_of(prepared.song, settings(folder)).tokens
     assert back.vocabulary.decode(back.encoded(song).tolist()) == expected
     # The vocabulary counts the training songs alone.
     ids = np.concatenate([back.encoded(s) for s in back.split("train")])
@@ -112,7 +112,7 @@ def test_a_corpus_is_read_back_as_it_was(folder, tmp_path):
 
 
 def test_nothing_half_written_is_left(folder, tmp_path, monkeypatch):
-    corpus = encode.encode_corpus(settings(folder))
+    corpus = encoded(settings(folder))
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -126,7 +126,7 @@ def test_nothing_half_written_is_left(folder, tmp_path, monkeypatch):
 @pytest.mark.parametrize("damage", ["format", "short data", "no manifest", "bad json"])
 def test_a_damaged_corpus_is_refused(folder, tmp_path, damage):
     path = tmp_path / "corpus"
-    encode.encode_corpus(settings(folder)).save(path)
+    encode.encode_corpus(settings(folder), path, number_of_workers=0)
     manifest = json.loads((path / "manifest.json").read_text())
     match damage:
         case "format":
@@ -165,12 +165,12 @@ def test_cached_until_a_setting_or_a_file_changes(folder, tmp_path):
 def test_splits_stay_when_files_are_added_and_copies_stay_together(tmp_path):
     for seed in range(60):
         midi.write_song(random_song(seed), tmp_path / f"{seed:02d}.mid")
-    before = encode.encode_corpus(settings(tmp_path))
+    before = encoded(settings(tmp_path))
     for seed in range(60, 90):
         midi.write_song(random_song(seed), tmp_path / f"{seed:02d}.mid")
     for seed in range(60):  # copies a tone higher: the same music in C
         midi.write_song(random_song(seed).transposed(2), tmp_path / f"copy{seed:02d}.mid")
-    after = encode.encode_corpus(settings(tmp_path))
+    after = encoded(settings(tmp_path, same_notes=True))
     split = {song["name"]: song["split"] for song in after.songs}
     for song in before.songs:
         assert split[song["name"]] == song["split"]
@@ -181,13 +181,13 @@ def test_splits_stay_when_files_are_added_and_copies_stay_together(tmp_path):
 def test_a_corpus_of_three_songs_still_has_all_splits(tmp_path):
     for seed in range(3):
         midi.write_song(random_song(seed), tmp_path / f"{seed}.mid")
-    corpus = encode.encode_corpus(settings(tmp_path))
+    corpus = encoded(settings(tmp_path))
     assert sorted(song["split"] for song in corpus.songs) == ["test", "train", "validation"]
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/midi is not there")
 def test_broken_files_land_as_songs_or_as_skipped():
-    corpus = encode.encode_corpus(settings(SHARED / "broken"))
+    corpus = encoded(settings(SHARED / "broken"))
     counts = corpus.manifest["counts"]
     assert counts["files"] == 90 == counts["songs"] + counts["skipped"]
     assert {row["name"] for row in corpus.skipped}.isdisjoint(s["name"] for s in corpus.songs)

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
-from conftest import load_config
+from conftest import encoded, load_config
 
-from musicjax import encode
 from musicjax.dataset import Windows, batches_per_epoch, ordered_batches, training_batches
 from musicjax.errors import InputError
 
@@ -11,7 +10,7 @@ from musicjax.errors import InputError
 def corpus(folder):
     data = load_config("tiny").data
     data.source = str(folder)
-    return encode.encode_corpus(data)
+    return encoded(data)
 
 
 def test_each_epoch_holds_every_window_once_in_another_order(corpus):
@@ -78,7 +77,7 @@ def test_a_stride_visits_all_windows_over_the_epochs(corpus):
 def test_tokens_unseen_in_training_become_the_unknown(folder):
     data = load_config("tiny").data
     data.source, data.validation_share, data.test_share = str(folder), 0.7, 0.0
-    corpus = encode.encode_corpus(data)
+    corpus = encoded(data)
     windows = Windows(corpus, "validation", 4, pad=False)
     ids = windows[np.arange(len(windows))]
     assert ids.max() < corpus.vocabulary.size
@@ -103,6 +102,6 @@ def test_a_window_longer_than_every_song_is_one_clear_line(corpus):
 def test_an_empty_split_is_one_clear_line(folder):
     data = load_config("tiny").data
     data.source, data.test_share = str(folder), 0.0
-    corpus = encode.encode_corpus(data)
+    corpus = encoded(data)
     with pytest.raises(InputError, match="the test split is empty: the corpus has 30 songs"):
         Windows(corpus, "test", 8, pad=False)

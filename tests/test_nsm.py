@@ -7,10 +7,10 @@ import signal
 import jax
 import numpy as np
 import pytest
-from conftest import load_config, make_song, make_track, random_song
+from conftest import encoded, load_config, make_song, make_track, random_song
 from flax import nnx
 
-from musicjax import checkpoint, encode, loop, midi
+from musicjax import checkpoint, cleaning, encoders, loop, midi
 from musicjax.corpus import Corpus
 from musicjax.dataset import Segments, ordered_batches, training_batches
 from musicjax.errors import InputError
@@ -22,7 +22,7 @@ from musicjax.train import train_and_evaluate
 
 def config_of(source, variant="tiny", **changes):
     config = load_config(variant, "nsm")
-    config.data.source = str(source)
+    config.data.source, config.data.least_notes = str(source), 1
     for name, value in changes.items():
         groups = (group for group in (config.train, config.data, config.model) if name in group)
         next(groups)[name] = value
@@ -53,7 +53,7 @@ def lines(workdir):
 
 
 def test_a_corpus_of_note_states_saved_and_loaded(folder, tmp_path):
-    corpus = encode.encode_corpus(config_of(folder, transpose=False).data)
+    corpus = encoded(config_of(folder, transpose=False).data)
     corpus.save(tmp_path / "corpus")
     back = Corpus.load(tmp_path / "corpus")
     assert back.vocabulary is None
@@ -68,11 +68,11 @@ def test_a_corpus_of_note_states_saved_and_loaded(folder, tmp_path):
 
 
 def test_a_fixed_number_of_songs_is_split_exactly_and_the_others_counted(folder):
-    corpus = encode.encode_corpus(config_of(folder, songs=16).data)
+    corpus = encoded(config_of(folder, songs=16).data)
     assert [len(corpus.split(name)) for name in ("train", "test", "validation")] == [14, 2, 0]
     assert [row["reason"] for row in corpus.skipped] == ["spare"] * 14
     # Fewer than asked for keep the proportion.
-    corpus = encode.encode_corpus(config_of(folder, songs=400).data)
+    corpus = encoded(config_of(folder, songs=400).data)
     assert [len(corpus.split(name)) for name in ("train", "test")] == [26, 4]
 
 
@@ -84,16 +84,16 @@ def test_an_index_decides_the_splits(folder, tmp_path):
     rows = [f"{i:02d}\t{'test' if i in (2, 5) else 'train'}" for i in range(7)]
     (source / "index.tsv").write_text("\n".join(["id\tsplit", *rows]) + "\n")
     config = config_of(source, split_by="index", validation_share=0.3)
-    corpus = encode.encode_corpus(config.data)
+    corpus = encoded(config.data)
     assert sorted(s["name"] for s in corpus.split("test")) == ["02.mid", "05.mid"]
     assert len(corpus.songs) == 7  # the eighth is not in the index
     assert len(corpus.split("validation")) >= 1
     (source / "index.tsv").write_text("id\tsplit\n00\tdev\n")
-    with pytest.raises(InputError, match="its splits are 'dev'"):
-        encode.encode_corpus(config.data)
+    with pytest.raises(InputError, match="split is 'dev'"):
+        encoded(config.data)
     (source / "index.tsv").unlink()
-    with pytest.raises(InputError, match="needs a table with columns id and split"):
-        encode.encode_corpus(config.data)
+    with pytest.raises(InputError, match="not a table of songs"):
+        encoded(config.data)
 
 
 def test_drums_come_in_by_a_flag(tmp_path):
@@ -102,18 +102,18 @@ def test_drums_come_in_by_a_flag(tmp_path):
     song = midi.read_song(tmp_path / "a.mid")
     for flag in (False, True):
         data = config_of(tmp_path, drums=flag, transpose=False).data
-        states = encode.states_of(encode.prepare(song, data).song, data).states
+        states = encoders.states_of(cleaning.prepare(song, data).song, data).states
         assert states[0, 36 - 24, 1] == flag
 
 
 def test_songs_without_a_matrix_are_skipped_with_a_reason(tmp_path):
     midi.write_song(random_song(1), tmp_path / "good.mid")
     midi.write_song(make_song(make_track([(0, 480, 5)])), tmp_path / "low.mid")
-    corpus = encode.encode_corpus(config_of(tmp_path, transpose=False).data)
+    corpus = encoded(config_of(tmp_path, transpose=False).data)
     assert [row["reason"] for row in corpus.skipped] == ["no_note_in_range"]
     (tmp_path / "good.mid").unlink()
     with pytest.raises(InputError, match=r"none of its 1 files gave a song \(no_note_in_range: 1"):
-        encode.encode_corpus(config_of(tmp_path, transpose=False).data)
+        encoded(config_of(tmp_path, transpose=False).data)
 
 
 def make_corpus(tmp_path, *quarters, **changes):
@@ -122,7 +122,7 @@ def make_corpus(tmp_path, *quarters, **changes):
         notes = [(t * 480, 480, 40 + (t * (i + 3)) % 40) for t in range(length)]
         midi.write_song(make_song(make_track(notes)), tmp_path / f"{i}.mid")
     config = config_of(tmp_path, transpose=False, test_share=0.0, **changes)
-    return encode.encode_corpus(config.data), config
+    return encoded(config.data), config
 
 
 def test_segments_begin_with_the_step_before_and_never_cross_songs(tmp_path):
@@ -255,7 +255,12 @@ def test_the_baselines_have_the_training_songs_probabilities():
     config = config_of("", "tiny_best", window=2, lowest=60, highest=61)
     states = np.zeros((1, 3, 2, 2), np.uint8)
     states[0, 1:, 0] = [[1, 1], [1, 0]]  # struck, then held; the other note is silent
-    batch = {"states": states, "length": np.array([2]), "present": np.ones(1)}
+    batch = {
+        "states": states,
+        "beat": np.zeros((1, 3)),
+        "length": np.array([2]),
+        "present": np.ones(1),
+    }
     sums = state_sums([batch], transitions, config)
     play, struck = 42 / 154, 19 / 42  # half a cell added to each count
     silent = -np.log([play * struck, 1 - play, play * (1 - struck), 1 - play]).sum()
@@ -365,7 +370,7 @@ def test_a_prime_of_ones_own(best, tmp_path):
     options = Options(num=2, length=20, prime=str(tmp_path / "prime.mid"), prime_steps=32, qpm=77)
     pieces = generate(best, options)
     config = checkpoint.load_trained(best).config
-    encoded = encode.states_of(encode.prepare(song, config.data).song, config.data)
+    encoded = encoders.states_of(cleaning.prepare(song, config.data).song, config.data)
     np.testing.assert_array_equal(pieces[0].prime.states, encoded.states[-32:])
     assert (pieces[0].states != pieces[1].states).any()
     assert pieces[0].song.main_qpm == 77

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from conftest import load_config, make_song, make_track, random_song
+from conftest import encoded, load_config, make_song, make_track, random_song
 
-from musicjax import encode, midi
+from musicjax import midi
 from musicjax.dataset import Windows
 from musicjax.song import Meter
 from musicjax.vocabulary import Token, song_to_tokens, tokens_to_song
@@ -101,7 +101,7 @@ def corpus_of(lengths, tmp_path):
     data = load_config("tiny").data
     data.source, data.transpose = str(tmp_path), False
     data.validation_share = data.test_share = 0.0
-    return encode.encode_corpus(data)
+    return encoded(data)
 
 
 def test_a_piece_of_exactly_a_windows_length_is_neither_dropped_nor_a_crash(tmp_path):

@@ -115,7 +115,7 @@ def test_stopped_and_resumed_is_bit_equal_to_unbroken(tiny, tmp_path, monkeypatc
 
 def test_a_corpus_folder_brings_its_own_settings(tiny, tmp_path, capsys):
     tiny.data.update(track="piano", transpose=False)
-    encode.encode_corpus(tiny.data).save(tmp_path / "corpus")
+    encode.encode_corpus(tiny.data, tmp_path / "corpus", number_of_workers=0)
     tiny.data.update(track="all", transpose=True, source=str(tmp_path / "corpus"))
     train_and_evaluate(tiny, tmp_path / "run")
     assert "was encoded with {" in capsys.readouterr().out

@@ -1,25 +1,34 @@
 """Where songs come from. Each source lists its songs as `SongFile`s; reading them comes later."""
 
 import dataclasses
+import hashlib
 from pathlib import Path
 
-from musicjax.errors import InputError
+from musicjax import midi
+from musicjax.errors import InputError, SongError
+from musicjax.song import Song
 
 
 @dataclasses.dataclass(frozen=True)
 class SongFile:
-    """One MIDI file of a source.
+    """One MIDI file of a source, or one of its songs that is kept in several.
 
     Attributes:
-        path: the file.
-        name: relative to the source, with forward slashes; unique in it.
-        metadata: what the source knows besides: artist, year, split ("train", "validation",
-            "test": overrides the split by content hash).
+        path: the file; of a Slakh track its metadata.yaml.
+        name: relative to the source, with forward slashes; unique in it, and text that can be
+            written (bytes that are no UTF-8 are escaped).
+        metadata: what the source knows besides: artist, title, year; split ("train",
+            "validation", "test": overrides the split by content hash); md5 that the content is
+            said to have, uuid, track_id; and refused, (reason, detail), if it is not to be read.
     """
 
     path: Path
     name: str
     metadata: dict = dataclasses.field(default_factory=dict)
+
+    def with_metadata(self, **metadata) -> "SongFile":
+        """This file, more being known of it."""
+        return dataclasses.replace(self, metadata=self.metadata | metadata)
 
 
 def default_track(source: str) -> str:
@@ -27,16 +36,16 @@ def default_track(source: str) -> str:
     return "soprano|bass" if source == "chorales" else "all"
 
 
-def find_songs(source: str, split_by: str = "content") -> list[SongFile]:
-    """The songs of `chorales`, or of a folder of MIDI files at any depth, sorted by name.
+def find_songs(source: str) -> list[SongFile]:
+    """The songs of `chorales`, of a Slakh root, or of a folder of MIDI files at any depth, sorted
+    by name; what the layout of Lakh tells of a file is in its metadata.
 
     Args:
         source: `config.data.source`.
-        split_by: "index" takes each song's split from the folder's index.tsv.
     Raises:
-        InputError: no such folder, no MIDI file in it, or no such index.
+        InputError: no such folder, or no song in it.
     """
-    from musicjax.corpora import chorales, folder
+    from musicjax.corpora import chorales, folder, lakh, slakh
 
     if source == "chorales":
         return chorales.find_songs()
@@ -45,7 +54,39 @@ def find_songs(source: str, split_by: str = "content") -> list[SongFile]:
         found = "a file" if path.exists() else "not there"
         raise InputError(
             f"data.source is {source!r}, which is {found}; expected 'chorales', a folder of MIDI "
-            "files, or a corpus folder"
+            "files, a Lakh or Slakh root, or a corpus folder"
         )
-    songs = folder.find_songs(path)
-    return folder.with_splits(songs, path / "index.tsv") if split_by == "index" else songs
+    files = folder.find_songs(path)
+    return slakh.find_songs(path, files) or lakh.with_layout(path, files)
+
+
+def read_song(file: SongFile, most_bytes: int) -> tuple[Song, str]:
+    """A song, and the MD5 of its file; of a Slakh track that of the file it was made from.
+
+    Args:
+        file: of find_songs.
+        most_bytes: larger files are not read.
+    Raises:
+        SongError: "unreadable", "too_big", "missing_stems", or as musicjax.midi tells.
+    """
+    from musicjax.corpora import slakh
+
+    if slakh.is_track(file):
+        return slakh.read_song(file, most_bytes)
+    content = read_bytes(file.path, most_bytes)
+    return midi.song_from_bytes(content, file.path), hashlib.md5(content).hexdigest()
+
+
+def read_bytes(path: Path, most_bytes: int) -> bytes:
+    """A file's content.
+
+    Raises:
+        SongError: "unreadable" or "too_big".
+    """
+    try:
+        size = path.stat().st_size
+        if size > most_bytes:
+            raise SongError(path, "too_big", f"{size / 1e6:.1f} MB, at most {most_bytes / 1e6:g}")
+        return path.read_bytes()
+    except OSError as error:
+        raise SongError(path, "unreadable", str(error.strerror)) from None

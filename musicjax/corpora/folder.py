@@ -1,8 +1,7 @@
 """Any folder of MIDI files, at any depth."""
 
-import csv
-import dataclasses
 import os
+import stat
 from pathlib import Path
 
 from musicjax.corpora import SongFile
@@ -12,18 +11,23 @@ SUFFIXES = (".mid", ".midi", ".kar", ".rmi", ".smf")
 
 
 def find_songs(root: Path) -> list[SongFile]:
-    """All files below `root` whose suffix is one of SUFFIXES in any case. Links to folders are not
-    followed.
+    """All files below `root` whose suffix is one of SUFFIXES in any case, sorted by name.
+
+    Links to folders are not followed; what is no file, and links that lead out of `root`, are
+    listed as refused.
 
     Raises:
         InputError: there is none.
     """
-    songs = [
-        SongFile(path, path.relative_to(root).as_posix())
-        for folder, _, names in os.walk(root)
-        for path in (Path(folder, name) for name in names)
-        if path.suffix.lower() in SUFFIXES
-    ]
+    inside = str(root.resolve()) + os.sep
+    songs = []
+    for folder, _, names in os.walk(root):
+        for name in names:
+            if os.path.splitext(name)[1].lower() not in SUFFIXES:
+                continue
+            path = Path(folder, name)
+            metadata = _refused(path, inside)
+            songs.append(SongFile(path, writable(path.relative_to(root).as_posix()), metadata))
     if not songs:
         raise InputError(
             f"data.source is {str(root)!r}: no MIDI file in it at any depth; expected files that "
@@ -32,34 +36,21 @@ def find_songs(root: Path) -> list[SongFile]:
     return sorted(songs, key=lambda song: song.name)
 
 
-def with_splits(songs: list[SongFile], index: Path) -> list[SongFile]:
-    """The songs with the splits that a table gives them; those it does not name are left out.
-
-    Args:
-        songs: of find_songs.
-        index: tab-separated, with a line of headings: `id` is a file's name without suffix,
-            `split` is train, validation or test.
-    Raises:
-        InputError: no such table, or none of its songs is there.
-    """
+def _refused(path: Path, inside: str) -> dict:
+    """Why a path is not to be read, as SongFile.metadata; opening a pipe would wait for ever."""
+    mode = os.lstat(path).st_mode
+    if stat.S_ISREG(mode):
+        return {}
+    if stat.S_ISLNK(mode) and not str(path.resolve()).startswith(inside):
+        return {"refused": ("outside_link", f"leads to {writable(os.readlink(path))}")}
     try:
-        with index.open(newline="", encoding="utf-8") as file:
-            splits = {row["id"]: row["split"] for row in csv.DictReader(file, delimiter="\t")}
-    except (OSError, KeyError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{index}: data.split_by=index needs a table with columns id and split ({error!r}); "
-            "write one, or use data.split_by=content"
-        ) from None
-    wrong = sorted(set(splits.values()) - {"train", "validation", "test"})
-    found = [
-        dataclasses.replace(song, metadata=song.metadata | {"split": splits[song.path.stem]})
-        for song in songs
-        if song.path.stem in splits
-    ]
-    if wrong or not found:
-        what = f"its splits are {', '.join(map(repr, wrong))}" if wrong else "it names none of them"
-        raise InputError(
-            f"{index}: {what}; expected ids of the folder's files, each with train, validation or "
-            "test"
-        )
-    return found
+        if path.is_file():
+            return {}
+    except OSError:  # a circle of links
+        pass
+    return {"refused": ("unreadable", "a link to nothing, or no file")}
+
+
+def writable(name: str) -> str:
+    """A file's name as text that can be written; bytes that are no UTF-8 are escaped."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

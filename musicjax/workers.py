@@ -1,0 +1,92 @@
+"""Worker processes, which a task that crashes or hangs cannot take down with it."""
+
+import concurrent.futures
+import contextlib
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+_PRELOAD = ["numpy", "symusic"]
+
+
+class Failure(NamedTuple):
+    """A task that came to no result: reason "too_slow" or "crashed"."""
+
+    reason: str
+    detail: str
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run(
+    function: Callable, tasks: Sequence[tuple], *, workers: int, seconds: float | None = None
+) -> Iterator[tuple[int, Any]]:
+    """Calls function(*task) for each task; gives (number of the task, result or Failure) as they
+    come.
+
+    Args:
+        function: of a module, so that workers can import it; what it raises is raised here.
+        tasks: its arguments.
+        workers: processes; 0 calls it in this one, where nothing is given up.
+        seconds: a task that takes longer is given up, and its worker with it.
+    """
+    if not workers:
+        yield from ((number, function(*task)) for number, task in enumerate(tasks))
+        return
+    import pebble
+
+    with _main_hidden():
+        pool = pebble.ProcessPool(max_workers=min(workers, len(tasks)), context=_context())
+        try:
+            futures: dict[Any, int] = {
+                pool.schedule(function, args=task, timeout=seconds): number
+                for number, task in enumerate(tasks)
+            }
+            for future in concurrent.futures.as_completed(futures):
+                number = futures.pop(future)
+                try:
+                    result = future.result()
+                except concurrent.futures.TimeoutError:
+                    result = Failure("too_slow", f"took more than {seconds:g} seconds")
+                except pebble.ProcessExpired as error:
+                    result = Failure("crashed", f"its process ended with status {error.exitcode}")
+                yield number, result
+            pool.close()
+        finally:
+            pool.stop()
+            pool.join()
+
+
+def _context():
+    # Forking a process that has threads, as one with jax has, may lock up; a server forked before
+    # any of them starts workers in milliseconds, where there is one.
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOAD)
+    return context
+
+
+@contextlib.contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Hides the main module from new processes.
+
+    They would import it, and a script that encodes or trains when it is imported, having no `if
+    __name__ == "__main__"`, would do so in each of them. Nothing here needs it.
+    """
+    main = sys.modules["__main__"]
+    names = ("__spec__", "__file__")
+    hidden = {name: getattr(main, name) for name in names if hasattr(main, name)}
+    main.__spec__ = None
+    if "__file__" in hidden:
+        del main.__file__
+    try:
+        yield
+    finally:
+        for name, value in hidden.items():
+            setattr(main, name, value)
