@@ -2,7 +2,6 @@
 one key. `SongError.reason` says why a song is not wanted:
 
     other_year, unknown_year    not of data.decade, data.first_year .. data.last_year
-    wrong_md5                   a file named by an MD5 that its content has not
     tempo, too_long             no tempo, or no length, of music
     no_track, few_notes         the song lacks the part, or it is next to empty
 
@@ -74,15 +73,12 @@ def read_song(file: SongFile, data) -> Read:
         raise SongError(file.path, *file.metadata["refused"])
     table = table_of(data)
     told = (table.find(file) if table else None) or {}
-    if told:
+    if told or "md5" in file.metadata:
         _check_year(file, told, data)  # before the work of reading
-    song, md5 = corpora.read_song(file, int(data.most_megabytes * 1e6))
+    song, md5 = corpora.read_song(file, int(data.most_megabytes * 1e6), data.check_md5)
     if not told:
         told = (table.find(file, md5) if table else None) or {}
         _check_year(file, told, data)
-    claimed = file.metadata.get("md5", md5)
-    if data.check_md5 and claimed != md5:
-        raise SongError(file.path, "wrong_md5", f"the content's is {md5}; it is damaged or renamed")
     if not data.least_qpm <= song.main_qpm <= data.most_qpm:
         raise SongError(file.path, "tempo", f"{song.main_qpm:.4g} quarters a minute")
     minutes = song.seconds / 60

@@ -195,20 +195,19 @@ def _assemble(data, files: list[SongFile], paths: list[Path], folder: Path) -> N
         **_summary(songs, skipped, vocabulary),
     }
     manifest["counts"] |= {"files": len(files), "songs": len(songs), "skipped": len(skipped)}
-    store = None
-    for shard, used in _in_shards(songs, paths):
-        if store is None:
-            shape = (offset, *shard.data.shape[1:])
-            store = np.lib.format.open_memmap(folder / "data.npy", "w+", shard.data.dtype, shape)
-        encoded = shard.data
-        if vocabulary:
-            # Tokens of songs left out have no number, nor a place to go.
-            encoded = np.array([final.get(text, 0) for text in shard.tokens], np.int32)[encoded]
-        for song in used:
-            begin = song.pop("start")
-            store[song["offset"] : song["offset"] + song["length"]] = encoded[
-                begin : begin + song["length"]
-            ]
+    with (folder / "data.npy").open("wb") as file:
+        for shard, used in _in_shards(songs, paths):
+            encoded = shard.data
+            if not file.tell():
+                header = np.lib.format.header_data_from_array_1_0(encoded)
+                header["shape"] = (offset, *encoded.shape[1:])
+                np.lib.format.write_array_header_1_0(file, header)
+            if vocabulary:
+                # Tokens of songs left out have no number, nor a place to go.
+                encoded = np.array([final.get(text, 0) for text in shard.tokens], np.int32)[encoded]
+            for song in used:
+                begin = song.pop("start")
+                file.write(encoded[begin : begin + song["length"]].tobytes())
     for song in songs:
         for name in ("shard", "same", *_SUMMED):
             song.pop(name, None)
@@ -463,21 +462,33 @@ def _define_flags() -> None:
 
     cli.define_config()
     flags.DEFINE_string("output", None, "Corpus folder to write; must not exist.", required=True)
-    flags.DEFINE_bool("report", False, "Write a page about the corpus, OUTPUT/report/index.html.")
+    flags.DEFINE_bool(
+        "report",
+        False,
+        "Write a page about the corpus, OUTPUT/report/index.html, also if it is there already.",
+    )
     flags.DEFINE_integer("workers", None, "Processes that encode; default: one a core.")
 
 
 def _main(flags) -> None:
     if flags.workers is not None and flags.workers < 1:
         raise InputError(f"workers is {flags.workers}; expected at least 1")
-    config_data = flags.config.data
-    encoded = encode_corpus(config_data, flags.output, number_of_workers=flags.workers)
+    data, output = with_track(flags.config.data), Path(flags.output)
+    if flags.report and (output / "manifest.json").is_file():
+        encoded = Corpus.load(output)
+        if encoded.manifest["fingerprint"] != fingerprint(data, _files(data)):
+            raise InputError(
+                f"{output} already exists, and was made of other files or with other settings; "
+                "give another --output or delete it"
+            )
+    else:
+        encoded = encode_corpus(data, output, number_of_workers=flags.workers)
     print(describe(encoded))
-    print(f"wrote {flags.output}; files left out are listed in {flags.output}/skipped.jsonl")
+    print(f"files left out are listed in {output}/skipped.jsonl")
     if flags.report:
         from musicjax import report
 
-        print(f"the report is {report.write_report(encoded, Path(flags.output) / 'report')}")
+        print(f"the report is {report.write_report(encoded, output / 'report')}")
 
 
 if __name__ == "__main__":

@@ -146,7 +146,9 @@ def _melody(song: Song) -> Track | None:
     """
     candidates = []
     for track in song.tracks:
-        if track.is_drum or len(track) < 2 or _named_part(track) not in (None, "vocals"):
+        if track.is_drum or track.inst_class or len(track) < 2:
+            continue
+        if _named_part(track) not in (None, "vocals"):
             continue
         median = float(np.median(track.pitch))
         if not _SUNG[0] <= median <= _SUNG[1]:

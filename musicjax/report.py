@@ -35,9 +35,9 @@ table { border-collapse: collapse; margin: 1rem 0; }
 th, td { text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #ddd;
   vertical-align: top; overflow-wrap: anywhere; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
-figure { display: inline-block; margin: 0 1rem 1rem 0; max-width: 100%; }
-figure img { max-width: 100%; }
-.much { color: #a00; }
+td:first-child, td.number, th { white-space: nowrap; }
+figure { display: inline-block; margin: 0 0 1rem 0; width: 49%; }
+figure img { width: 100%; }
 </style>
 </head>
 <body>
@@ -49,8 +49,8 @@ figure img { max-width: 100%; }
 <p>{{ table.text }}</p>
 {% if table.rows %}
 <table>
-<tr>{% for name in table.columns %}<th{% if not loop.first %} class="number"{% endif %}>{{ name }}
-</th>{% endfor %}</tr>
+<tr>{% for name in table.columns %}<th{% if table.rows[0][loop.index0] is number %}
+ class="number"{% endif %}>{{ name }}</th>{% endfor %}</tr>
 {% for row in table.rows %}
 <tr>{% for cell in row %}<td{% if cell is number %} class="number" data-value="{{ cell }}"
 {% endif %}>{{ cell | shown }}</td>{% endfor %}</tr>
@@ -102,8 +102,8 @@ def write_report(corpus: Corpus, folder: Path) -> Path:
 
 def _shown(cell: object) -> str:
     """A table's cell as text; what does not print is replaced, markup is escaped by the page."""
-    if isinstance(cell, float):
-        return f"{cell:,.3g}" if abs(cell) < 1000 else f"{cell:,.0f}"
+    if isinstance(cell, float):  # a share
+        return f"{cell:.1%}"
     if isinstance(cell, int):
         return f"{cell:,}"
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in str(cell))
@@ -183,7 +183,7 @@ def _parts(songs: list[dict]) -> list[tuple]:
     for name in part.COMMON:
         having = [song["parts"][name] for song in songs if name in song.get("parts", ())]
         if having:
-            notes = float(np.median([told["notes"] for told in having]))
+            notes = int(np.median([told["notes"] for told in having]))
             silent = float(np.median([told["silent"] for told in having]))
             verdict = "much silence" if silent > _MUCH_SILENCE else ""
             rows.append((name, len(having), notes, silent, verdict))

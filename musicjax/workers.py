@@ -8,8 +8,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-_PRELOAD = ["numpy", "symusic"]
-
 
 class Failure(NamedTuple):
     """A task that came to no result: reason "too_slow" or "crashed"."""
@@ -41,7 +39,7 @@ def run(
     import pebble
 
     with _main_hidden():
-        pool = pebble.ProcessPool(max_workers=min(workers, len(tasks)), context=_context())
+        pool = pebble.ProcessPool(max_workers=min(workers, len(tasks)), context=_context(function))
         try:
             futures: dict[Any, int] = {
                 pool.schedule(function, args=task, timeout=seconds): number
@@ -62,13 +60,13 @@ def run(
             pool.join()
 
 
-def _context():
+def _context(function: Callable):
     # Forking a process that has threads, as one with jax has, may lock up; a server forked before
     # any of them starts workers in milliseconds, where there is one.
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOAD)
+    context.set_forkserver_preload([function.__module__])
     return context
 
 

@@ -1,3 +1,6 @@
+import dataclasses
+
+import numpy as np
 import pytest
 from conftest import make_song, make_track
 
@@ -27,6 +30,9 @@ def named(*tracks):
         ("vocals", [("a", 53, 0), ("b", 0, 0)], ["a"], "program"),
         ("drums", [("Piano", 0, 1), ("Drums", 0, 0)], ["Piano"], "drum channel"),
         ("all", [("a", 0, 0), ("b", 0, 1), ("c", 99, 0)], ["a", "c"], "all"),
+        ("strings", [("Streicher", 0, 0), ("b", 41, 0)], ["Streicher"], "track name"),
+        ("synth lead", [("Piano", 80, 0), ("b", 88, 0)], ["Piano"], "program"),
+        ("piano", [("Violin", 0, 0)], [], "none"),  # left at program 0
         (
             "sopr|alt",
             [("Soprano", 0, 0), ("ALTO", 0, 0), ("Bass", 0, 0)],
@@ -39,6 +45,27 @@ def test_choice(part, tracks, chosen, rule):
     song, found = choose_part(named(*tracks), part)
     assert [track.name for track in song.tracks] == chosen
     assert found == rule
+
+
+def test_what_the_corpus_says_is_believed_first():
+    song = named(("Song", 0, 0), ("Song", 40, 0), ("Piano", 1, 0))
+    classes = ("Bass", "Strings (continued)", "Guitar")
+    tracks = [
+        dataclasses.replace(track, inst_class=name)
+        for track, name in zip(song.tracks, classes, strict=True)
+    ]
+    song = dataclasses.replace(song, tracks=tuple(tracks))
+    for part, chosen in (("bass", 0), ("ensemble", 1), ("guitar", 2), ("bass|guit", (0, 2))):
+        found, rule = choose_part(song, part)
+        assert rule == "inst_class"
+        assert found.tracks == tuple(np.array(tracks)[np.atleast_1d(chosen)])
+
+
+def test_drums_come_along():
+    song, rule = choose_part(named(("Piano", 0, 0), ("x", 0, 1)), "piano", drums=True)
+    assert [track.is_drum for track in song.tracks] == [False, True]
+    assert rule == "track name"
+    assert choose_part(named(("x", 0, 1)), "piano", drums=True)[0].tracks == ()
 
 
 def test_a_bad_pattern_is_one_clear_line():

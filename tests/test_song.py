@@ -56,3 +56,12 @@ def test_notes_of_all_tracks_and_of_none():
     assert song.end_ticks == 490
     assert make_song().notes().shape == (0, 4)
     assert make_song().end_ticks == 0
+
+
+def test_seconds_follow_the_tempos():
+    song = make_song(
+        make_track([(0, 480, 60), (480 * 7, 480, 60)]),
+        tempos=(Tempo(0, 60.0), Tempo(480 * 4, 120.0), Tempo(480 * 100, 1.0)),
+    )
+    assert song.seconds == 4 + 2
+    assert make_song(make_track([(0, 960, 60)])).seconds == 1.0  # at 120 quarters a minute

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from musicjax import midi
 from musicjax.errors import InputError
+from musicjax.part import family
 from musicjax.vocabulary import (
     Token,
     Vocabulary,
@@ -13,6 +14,7 @@ from musicjax.vocabulary import (
     quantise,
     song_to_tokens,
     tokens_to_song,
+    total_units,
 )
 
 
@@ -210,3 +212,44 @@ def test_tempo_velocity_and_program_are_settable():
     assert song.main_qpm == 77
     assert set(song.tracks[0].velocity.tolist()) == {33}
     assert (song.tracks[0].program, song.tracks[0].name) == (40, "x")
+
+
+def orchestra():
+    """Three instruments with rests of their own, drums among them."""
+    piano = [(t * 480, 480, p) for t in range(0, 8, 2) for p in (60, 64)]
+    bass = [(t * 240 + 120, 120, 36 + t % 3) for t in range(8)]
+    drums = [(t * 160, 160, 38) for t in range(12)]
+    return make_song(
+        make_track(piano),
+        make_track(bass, program=33, name="Bass"),
+        make_track(drums, is_drum=True),
+        make_track([(960, 480, 72)], program=1),
+    )
+
+
+def test_tokens_with_instruments_rebuild_each_of_them():
+    song = orchestra()
+    encoded = song_to_tokens(song, instruments=True)
+    assert {token.instrument for token in encoded.tokens} == {"piano", "bass", "drums"}
+    back = tokens_to_song(encoded.tokens)
+    by_family = {
+        family(track): [(o, p) for o, p in zip(track.onset_ticks, track.pitch, strict=True)]
+        for track in back.tracks
+    }
+    for name in ("piano", "bass", "drums"):
+        alone = [track for track in song.tracks if family(track) == name]
+        expected = {
+            (o * 12 / 480, p)
+            for track in alone
+            for o, p in zip(track.onset_ticks, track.pitch, strict=True)
+        }
+        assert set(by_family[name]) == expected
+    # Each instrument's tokens are those that it has alone.
+    for name in ("piano", "bass", "drums"):
+        alone = make_song(*(track for track in song.tracks if family(track) == name))
+        mine = [token for token in encoded.tokens if token.instrument == name]
+        assert [token._replace(instrument="") for token in mine] == song_to_tokens(alone).tokens
+    assert total_units(encoded.tokens) == 7 * 12
+    for token in encoded.tokens:
+        assert parse_token(str(token)) == token
+    assert str(next(t for t in encoded.tokens if t.instrument == "piano")) == "piano|C4.E4:1"

@@ -60,21 +60,25 @@ def find_songs(source: str) -> list[SongFile]:
     return slakh.find_songs(path, files) or lakh.with_layout(path, files)
 
 
-def read_song(file: SongFile, most_bytes: int) -> tuple[Song, str]:
+def read_song(file: SongFile, most_bytes: int, check_md5: bool = True) -> tuple[Song, str]:
     """A song, and the MD5 of its file; of a Slakh track that of the file it was made from.
 
     Args:
         file: of find_songs.
         most_bytes: larger files are not read.
+        check_md5: refuse a file whose name says another MD5 than it has.
     Raises:
-        SongError: "unreadable", "too_big", "missing_stems", or as musicjax.midi tells.
+        SongError: "unreadable", "too_big", "wrong_md5", "missing_stems", or as musicjax.midi tells.
     """
     from musicjax.corpora import slakh
 
     if slakh.is_track(file):
         return slakh.read_song(file, most_bytes)
     content = read_bytes(file.path, most_bytes)
-    return midi.song_from_bytes(content, file.path), hashlib.md5(content).hexdigest()
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if check_md5 and file.metadata.get("md5", md5) != md5:
+        raise SongError(file.path, "wrong_md5", f"the content's is {md5}: damaged, or renamed")
+    return midi.song_from_bytes(content, file.path), md5
 
 
 def read_bytes(path: Path, most_bytes: int) -> bytes:

@@ -4,11 +4,8 @@ They are read from MusicXML once, in parallel (a minute on two cores), and kept 
 user's cache folder, one track a voice; from there they are a folder like any other.
 """
 
-import concurrent.futures
 import contextlib
 import importlib.metadata
-import multiprocessing
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -16,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
-from musicjax import midi
+from musicjax import midi, workers
 from musicjax.corpora import SongFile, folder
 from musicjax.song import KeySignature, Meter, Song, Tempo, Track
 
@@ -52,17 +49,20 @@ def _render_all(target: Path) -> None:
     from tqdm import tqdm
 
     names = sorted(set(map(str, chorales.Iterator(returnType="filename"))))
-    spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(os.cpu_count(), mp_context=spawn) as pool:
-        made = pool.map(_render, names, [target] * len(names), chunksize=8)
-        list(tqdm(made, total=len(names), desc="reading Bach's chorales (once)", unit="chorale"))
+    tasks = [(names[i : i + 8], target) for i in range(0, len(names), 8)]
+    with tqdm(total=len(names), desc="reading Bach's chorales (once)", unit="chorale") as bar:
+        for number, result in workers.run(_render, tasks, workers=workers.cores()):
+            if isinstance(result, workers.Failure):
+                raise RuntimeError(f"{tasks[number][0]}: {result.detail}")
+            bar.update(len(tasks[number][0]))
 
 
-def _render(name: str, target: Path) -> None:
+def _render(names: list[str], target: Path) -> None:
     from music21 import corpus
 
-    song = song_from_score(corpus.parse(name))
-    midi.write_song(song, target / f"{name.removeprefix('bach/')}.mid")
+    for name in names:
+        song = song_from_score(corpus.parse(name))
+        midi.write_song(song, target / f"{name.removeprefix('bach/')}.mid")
 
 
 def song_from_score(score) -> Song:

@@ -8,24 +8,26 @@ Years are in none of them: they come from a table, see musicjax.corpora.table.
 """
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from musicjax.corpora import SongFile
 
-_MD5 = re.compile(r"(?:.*/)?(?:(TR[0-9A-Z]{16})/)?([0-9a-f]{32})\.midi?")
-_TITLE = re.compile(r"(?:.*/)?clean_midi/([^/]+)/([^/]+?)(?:\.\d+)?\.midi?", re.IGNORECASE)
+_MD5 = re.compile(r"[0-9a-f]{32}")
+_TRACK_ID = re.compile(r"TR[0-9A-Z]{16}")
+_TITLE = re.compile(r"(.+?)(?:\.\d+)?")
 
 
 def with_layout(root: Path, files: list[SongFile]) -> list[SongFile]:
     """The files, with what their places say: md5 and track_id, or artist and title."""
-    return [file.with_metadata(**_told(f"{root.resolve().name}/{file.name}")) for file in files]
+    above = PurePosixPath(root.resolve().name)
+    return [file.with_metadata(**_told(above / file.name)) for file in files]
 
 
-def _told(name: str) -> dict[str, str]:
-    if match := _MD5.fullmatch(name):
-        track_id, md5 = match.groups()
-        return {"md5": md5} | ({"track_id": track_id} if track_id else {})
-    if match := _TITLE.fullmatch(name):
-        artist, title = match.groups()
-        return {"artist": artist, "title": title}
+def _told(path: PurePosixPath) -> dict[str, str]:
+    *_, grandparent, parent, _ = ("", "", *path.parts)
+    if _MD5.fullmatch(path.stem):
+        track_id = {"track_id": parent} if _TRACK_ID.fullmatch(parent) else {}
+        return {"md5": path.stem} | track_id
+    if grandparent.casefold() == "clean_midi" and (title := _TITLE.fullmatch(path.stem)):
+        return {"artist": parent, "title": title[1]}
     return {}
