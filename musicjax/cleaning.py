@@ -114,7 +114,7 @@ def prepare(song: Song, data, track: str | None = None) -> Prepared:
     """The part of a song that `config.data` asks for, or `track`, transposed if it says so."""
     chosen, rule = part.choose_part(song, track or with_track(data).track, drums=data.drums)
     bars_cut = 0
-    if data.get("longest_silence"):
+    if "longest_silence" in data and data.longest_silence:
         chosen, bars_cut = without_silence(chosen, data.longest_silence)
     if not data.transpose:
         return Prepared(chosen, rule, None, 0, bars_cut)

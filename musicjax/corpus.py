@@ -130,7 +130,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 def write_rows(folder: Path, manifest: dict, songs: list[dict], skipped: list[dict]) -> None:
     """Writes what a corpus folder tells of its songs; data and vocabulary besides make it whole."""
-    text = json.dumps(manifest | {"format": FORMAT}, indent=2)
+    text = json.dumps(manifest, indent=2)
     (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
     _write_lines(folder / "songs.jsonl", songs)
     _write_lines(folder / "skipped.jsonl", skipped)

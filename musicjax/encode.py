@@ -45,7 +45,7 @@ def encode_corpus(data, output: str | Path, *, number_of_workers: int | None = N
         number_of_workers: processes; by default one a core; 0: none, all in this one, where a
             file cannot be given up for its time.
     Returns:
-        the Corpus, read from the folder.
+        the Corpus, its data on disk.
     Raises:
         InputError: no source, no MIDI file, or no song left; piano rolls or a table that do not
             fit; `output` exists.
@@ -64,9 +64,10 @@ def encode_corpus(data, output: str | Path, *, number_of_workers: int | None = N
             raise InputError(f"{output} already exists; give another --output or delete it")
         paths = _write_shards(data, files, partial, number_of_workers)
         with corpus.new_folder(output) as temporary:
-            _assemble(data, files, paths, temporary)
+            manifest, songs, vocabulary, skipped = _assemble(data, files, paths, temporary)
         shutil.rmtree(partial)
-    return Corpus.load(output)
+    stored = np.load(output / "data.npy", mmap_mode="r")
+    return Corpus(manifest, songs, stored, vocabulary, skipped)
 
 
 def _is_rolls(data) -> bool:
@@ -160,8 +161,12 @@ def _give_up(files: list[SongFile], data, number_of_workers: int) -> dict[str, l
     return {files[i].name: list(r) for i, r in results if isinstance(r, workers.Failure)}
 
 
-def _assemble(data, files: list[SongFile], paths: list[Path], folder: Path) -> None:
-    """Writes the files of a corpus folder from all shards."""
+def _assemble(data, files: list[SongFile], paths: list[Path], folder: Path):
+    """Writes the files of a corpus folder from all shards.
+
+    Returns:
+        what a Corpus has besides its data: manifest, songs, vocabulary, skipped.
+    """
     songs, skipped = [], []
     for number, path in enumerate(paths):
         start = 0
@@ -185,6 +190,7 @@ def _assemble(data, files: list[SongFile], paths: list[Path], folder: Path) -> N
         vocabulary, final = _vocabulary(_in_shards(songs, paths))
         vocabulary.save(folder / "vocabulary.json")
     manifest = {
+        "format": corpus.FORMAT,
         "length": offset,
         "encoding": data.encoding,
         "encoder": ENCODER,
@@ -212,6 +218,7 @@ def _assemble(data, files: list[SongFile], paths: list[Path], folder: Path) -> N
         for name in ("shard", "same", *_SUMMED):
             song.pop(name, None)
     corpus.write_rows(folder, manifest, songs, skipped)
+    return manifest, songs, vocabulary, skipped
 
 
 def _in_shards(songs: list[dict], paths: list[Path]) -> Iterator[tuple[Shard, list[dict]]]:

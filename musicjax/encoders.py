@@ -6,7 +6,7 @@ which is equal for songs of the same notes in whatever key; and what the encodin
 
 import hashlib
 import itertools
-import json
+import operator
 from typing import Any
 
 import numpy as np
@@ -45,28 +45,23 @@ def encode_tokens(song: Song, data) -> tuple[list[Token], dict[str, Any]]:
     """
     encoded = tokens_of(song, data)
     tokens = encoded.tokens
-    lowest = min(token.pitches[0] for token in tokens if token.pitches)
+    types = set(tokens)
+    lowest = min(token.pitches[0] for token in types if token.pitches)
+    octave = lowest // 12 * 12  # transposing may leave copies an octave apart
     return tokens, {
-        # Transposing may leave copies an octave apart.
-        "content": _digest(_token_rows(tokens, lowest // 12 * 12)),
-        "same": _digest(_token_steps(tokens)),
+        "content": _digest(_token_rows(tokens, types, octave)),
+        "same": _digest(_token_rows(tokens, types, lowest)),
         "note_units": encoded.note_units,
         "clipped_units": encoded.clipped_units,
         "rests_cut": encoded.rests_cut,
-        "repeats": sum(token == before for before, token in itertools.pairwise(tokens)),
+        "repeats": sum(map(operator.eq, tokens, itertools.islice(tokens, 1, None))),
     }
 
 
-def _token_rows(tokens: list[Token], lowest: int) -> bytes:
-    rows = [[duration, *(pitch - lowest for pitch in chord)] for chord, duration, _ in tokens]
-    return json.dumps(rows).encode()
-
-
-def _token_steps(tokens: list[Token]) -> bytes:
-    """Durations, chords' sizes, and the steps from pitch to pitch."""
-    pitches = np.array([pitch for chord, _, _ in tokens for pitch in chord], np.int16)
-    durations = np.array([(duration, len(chord)) for chord, duration, _ in tokens], np.int64)
-    return durations.tobytes() + np.diff(pitches).tobytes()
+def _token_rows(tokens: list[Token], types: set[Token], lowest: int) -> bytes:
+    """A list of each token's duration and pitches above the lowest."""
+    rows = {t: str([t.duration, *[pitch - lowest for pitch in t.pitches]]) for t in types}
+    return f"[{', '.join(map(rows.__getitem__, tokens))}]".encode()
 
 
 def encode_states(song: Song, data) -> tuple[np.ndarray, dict[str, Any]]:

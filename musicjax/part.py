@@ -7,6 +7,7 @@ believed before both. A voice that neither name nor program shows is looked for 
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable
 
@@ -64,8 +65,10 @@ _SUNG = (55, 84)  # MIDI pitches that its median lies in
 _PRESENT = 0.3  # of the song's beats
 
 
-def _named_part(track: Track) -> str | None:
-    name = track.name.casefold()
+@functools.lru_cache(maxsize=10_000)
+def _named_part(name: str) -> str | None:
+    """The part that a track's name tells, in whatever case."""
+    name = name.casefold()
     return next((part for part, names in _NAMES.items() if re.search(names, name)), None)
 
 
@@ -121,7 +124,7 @@ def _rules(song: Song, part: str) -> list[tuple[str, Callable[[Track], object]]]
             lambda track: (
                 not track.is_drum
                 and not track.inst_class
-                and _named_part(track) == part
+                and _named_part(track.name) == part
                 and (track.program == 0 or track.program in programs)
             ),
         ),
@@ -130,7 +133,7 @@ def _rules(song: Song, part: str) -> list[tuple[str, Callable[[Track], object]]]
             lambda track: (
                 not track.is_drum
                 and track.program in programs
-                and (track.program != 0 or _named_part(track) in (None, part))
+                and (track.program != 0 or _named_part(track.name) in (None, part))
             ),
         ),
     ]
@@ -148,7 +151,7 @@ def _melody(song: Song) -> Track | None:
     for track in song.tracks:
         if track.is_drum or track.inst_class or len(track) < 2:
             continue
-        if _named_part(track) not in (None, "vocals"):
+        if _named_part(track.name) not in (None, "vocals"):
             continue
         median = float(np.median(track.pitch))
         if not _SUNG[0] <= median <= _SUNG[1]:

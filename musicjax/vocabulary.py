@@ -135,12 +135,12 @@ def song_to_tokens(
         longest_rest: longer rests are cut to this many quarter notes; None keeps them.
         longest_note: longer elements are followed by a rest; in quarter notes, None keeps them.
         instruments: tokens say their instrument, each instrument's tokens moving on a time of its
-            own; they come in the order of their onsets.
+            own; they come in the order of their onsets, and no rest is cut.
     Returns:
         EncodedSong; no tokens for a song without notes.
     """
     if instruments:
-        return _by_instrument(song, longest_rest, longest_note)
+        return _by_instrument(song, longest_note)
     notes = song.notes()
     if not len(notes):
         return EncodedSong([], 0, 0, 0)
@@ -157,33 +157,26 @@ def song_to_tokens(
     note_units = int((end - onset).sum())
     kept = np.minimum(end - onset, np.repeat(sounds, np.diff(np.append(first, len(onset)))))
 
-    limit = None if longest_rest is None else longest_rest * UNITS_PER_QUARTER
-    tokens: list[Token] = []
-    rests_cut = 0
-
-    def rest(units: int) -> None:
-        nonlocal rests_cut
-        if limit is not None and units > limit:
-            rests_cut, units = rests_cut + 1, limit
-        if units > 0:
-            tokens.append(Token((), units))
-
-    rest(int(starts[0]))
-    pitch = notes[:, 2].tolist()
-    for begin, end_, duration, gap in zip(
-        first.tolist(),
-        [*first[1:].tolist(), len(pitch)],
-        sounds.tolist(),
-        (next_start - starts - sounds).tolist(),
-        strict=True,
-    ):
-        tokens.append(Token(tuple(sorted(set(pitch[begin:end_]))), duration))
-        rest(gap)
+    rests = np.append(starts[0], next_start - starts - sounds)
+    limit = rests.max() if longest_rest is None else longest_rest * UNITS_PER_QUARTER
+    rests_cut = int((rests > limit).sum())
+    first_rest, *gaps = np.minimum(rests, limit).tolist()
+    # Each chord's pitches, ascending, each once.
+    codes = np.unique(onset * 128 + notes[:, 2])
+    pitches = (codes % 128).tolist()
+    ends = np.searchsorted(codes, (starts + 1) * 128)
+    tokens = [Token((), first_rest)] if first_rest else []
+    begin = 0
+    for stop, duration, gap in zip(ends.tolist(), sounds.tolist(), gaps, strict=True):
+        tokens.append(Token(tuple(pitches[begin:stop]), duration))
+        begin = stop
+        if gap:
+            tokens.append(Token((), gap))
     return EncodedSong(tokens, note_units, note_units - int(kept.sum()), rests_cut)
 
 
-def _by_instrument(song: Song, longest_rest: int | None, longest_note: int | None) -> EncodedSong:
-    """Each instrument's tokens alone, merged by their onsets."""
+def _by_instrument(song: Song, longest_note: int | None) -> EncodedSong:
+    """Each instrument's tokens alone, merged by their onsets. Cut rests would part them in time."""
     tracks: dict[str, list[Track]] = {}
     for track in song.tracks:
         tracks.setdefault(family(track), []).append(track)
@@ -191,7 +184,7 @@ def _by_instrument(song: Song, longest_rest: int | None, longest_note: int | Non
     totals = np.zeros(3, np.int64)
     for instrument in sorted(tracks):
         alone = dataclasses.replace(song, tracks=tuple(tracks[instrument]))
-        encoded = song_to_tokens(alone, longest_rest=longest_rest, longest_note=longest_note)
+        encoded = song_to_tokens(alone, longest_note=longest_note)
         totals += encoded[1:]
         start = 0
         for token in encoded.tokens:
