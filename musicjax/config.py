@@ -66,6 +66,9 @@ def _check_vocab(data, model, train, expect) -> None:
         model.attention_scores in ("linear", "sigmoid"),
         "'linear' or 'sigmoid'",
     )
+    if model.causal:
+        expect("model.bidirectional", not model.bidirectional, "False where model.causal is set")
+        expect("model.flatten", not model.flatten, "False where model.causal is set")
     expect("train.stride", train.stride > 0, "at least 1")
     expect("train.class_weights", train.class_weights >= 0, "0 or more")
 

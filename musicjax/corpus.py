@@ -109,6 +109,16 @@ class Corpus:
         return cls(manifest, songs, data, vocabulary, skipped)
 
 
+def expect_new(path: Path) -> None:
+    """Checks that a corpus folder may be written.
+
+    Raises:
+        InputError: `path` exists.
+    """
+    if path.exists():
+        raise InputError(f"{path} already exists; give another --output or delete it")
+
+
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A folder to fill; it is renamed to `path` at the end, or vanishes if that is not reached.
@@ -116,8 +126,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises:
         InputError: `path` exists.
     """
-    if path.exists():
-        raise InputError(f"{path} already exists; give another --output or delete it")
+    expect_new(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:

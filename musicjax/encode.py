@@ -54,17 +54,19 @@ def encode_corpus(data, output: str | Path, *, number_of_workers: int | None = N
 
     data = with_track(data)
     files, output = _files(data), Path(output)
+    now = fingerprint(data, files)
     if number_of_workers is None:
         number_of_workers = workers.cores()
     partial = output.parent / f".{output.name}.partial"
+    corpus.expect_new(output)
     partial.mkdir(parents=True, exist_ok=True)
     # Two processes that train on the same songs encode them once.
     with filelock.FileLock(partial / "lock"):
-        if output.exists():
-            raise InputError(f"{output} already exists; give another --output or delete it")
+        corpus.expect_new(output)
+        _drop_shards(partial, now)
         paths = _write_shards(data, files, partial, number_of_workers)
         with corpus.new_folder(output) as temporary:
-            manifest, songs, vocabulary, skipped = _assemble(data, files, paths, temporary)
+            manifest, songs, vocabulary, skipped = _assemble(data, files, paths, now, temporary)
         shutil.rmtree(partial)
     stored = np.load(output / "data.npy", mmap_mode="r")
     return Corpus(manifest, songs, stored, vocabulary, skipped)
@@ -105,16 +107,19 @@ def _files(data) -> list[SongFile]:
     ]
 
 
-def _write_shards(data, files: list[SongFile], partial: Path, number_of_workers: int) -> list[Path]:
-    """Encodes all files in shards, but those that an earlier run did; gives the shards' paths."""
-    from tqdm import tqdm
-
+def _drop_shards(partial: Path, now: str) -> None:
+    """Deletes shards of other settings or files than those of the fingerprint `now`."""
     stamp = partial / "fingerprint"
-    now = fingerprint(data, files)
     if not stamp.is_file() or stamp.read_text() != now:
         for path in partial.glob("*.npz"):
             path.unlink()
     stamp.write_text(now)
+
+
+def _write_shards(data, files: list[SongFile], partial: Path, number_of_workers: int) -> list[Path]:
+    """Encodes all files in shards, but those that an earlier run did; gives the shards' paths."""
+    from tqdm import tqdm
+
     if _is_rolls(data):
         path = partial / "0.npz"
         shards.write_rolls(path, data)
@@ -161,7 +166,7 @@ def _give_up(files: list[SongFile], data, number_of_workers: int) -> dict[str, l
     return {files[i].name: list(r) for i, r in results if isinstance(r, workers.Failure)}
 
 
-def _assemble(data, files: list[SongFile], paths: list[Path], folder: Path):
+def _assemble(data, files: list[SongFile], paths: list[Path], now: str, folder: Path):
     """Writes the files of a corpus folder from all shards.
 
     Returns:
@@ -195,7 +200,7 @@ def _assemble(data, files: list[SongFile], paths: list[Path], folder: Path):
         "encoding": data.encoding,
         "encoder": ENCODER,
         "settings": data.to_dict(),
-        "fingerprint": fingerprint(data, files),
+        "fingerprint": now,
         "program": part.PROGRAM_OF_PART.get(data.track, 0),
         "is_drum": data.track == "drums",
         **_summary(songs, skipped, vocabulary),

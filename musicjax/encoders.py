@@ -5,9 +5,7 @@ which is equal for songs of the same notes in whatever key; and what the encodin
 """
 
 import hashlib
-import itertools
-import operator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,29 +37,40 @@ def states_of(song: Song, data) -> EncodedStates:
     return encoded if data.articulate else encoded._replace(states=encoded.states[..., :1])
 
 
-def encode_tokens(song: Song, data) -> tuple[list[Token], dict[str, Any]]:
+class NumberedTokens(NamedTuple):
+    """A song's tokens: `types`, each once, and int32 [length], the number of each token's type."""
+
+    numbers: np.ndarray
+    types: list[Token]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+def encode_tokens(song: Song, data) -> tuple[NumberedTokens, dict[str, Any]]:
     """A prepared song's tokens, and its fields; note_units and clipped_units are twelfths of a
     quarter, repeats the tokens that are the same as the one before.
     """
     encoded = tokens_of(song, data)
-    tokens = encoded.tokens
-    types = set(tokens)
+    number: dict[Token, int] = {}
+    numbers = [number.setdefault(token, len(number)) for token in encoded.tokens]
+    types = list(number)
     lowest = min(token.pitches[0] for token in types if token.pitches)
-    octave = lowest // 12 * 12  # transposing may leave copies an octave apart
-    return tokens, {
-        "content": _digest(_token_rows(tokens, types, octave)),
-        "same": _digest(_token_rows(tokens, types, lowest)),
+
+    def digest(lowest: int) -> str:
+        """Of a list of each token's duration and pitches above the lowest."""
+        rows = [str([t.duration, *[pitch - lowest for pitch in t.pitches]]) for t in types]
+        return _digest(f"[{', '.join(map(rows.__getitem__, numbers))}]".encode())
+
+    song_tokens = NumberedTokens(np.array(numbers, np.int32), types)
+    return song_tokens, {
+        "content": digest(lowest // 12 * 12),  # transposing may leave copies an octave apart
+        "same": digest(lowest),
         "note_units": encoded.note_units,
         "clipped_units": encoded.clipped_units,
         "rests_cut": encoded.rests_cut,
-        "repeats": sum(map(operator.eq, tokens, itertools.islice(tokens, 1, None))),
+        "repeats": int((np.diff(song_tokens.numbers) == 0).sum()),
     }
-
-
-def _token_rows(tokens: list[Token], types: set[Token], lowest: int) -> bytes:
-    """A list of each token's duration and pitches above the lowest."""
-    rows = {t: str([t.duration, *[pitch - lowest for pitch in t.pitches]]) for t in types}
-    return f"[{', '.join(map(rows.__getitem__, tokens))}]".encode()
 
 
 def encode_states(song: Song, data) -> tuple[np.ndarray, dict[str, Any]]:

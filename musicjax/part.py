@@ -91,11 +91,18 @@ def choose_part(song: Song, part: str, *, drums: bool = False) -> tuple[Song, st
     Raises:
         InputError: `part` is no regular expression.
     """
+    tracks, rule = _choose_tracks(song, part)
+    if tracks and drums:
+        tracks = tuple(track for track in song.tracks if track in tracks or track.is_drum)
+    return dataclasses.replace(song, tracks=tracks), rule
+
+
+def _choose_tracks(song: Song, part: str) -> tuple[tuple[Track, ...], str]:
     for rule, chosen in _rules(song, part):
-        if any(chosen(track) for track in song.tracks):
-            kept = tuple(t for t in song.tracks if chosen(t) or (drums and t.is_drum))
-            return dataclasses.replace(song, tracks=kept), rule
-    return dataclasses.replace(song, tracks=()), "none"
+        tracks = tuple(track for track in song.tracks if chosen(track))
+        if tracks:
+            return tracks, rule
+    return (), "none"
 
 
 def _rules(song: Song, part: str) -> list[tuple[str, Callable[[Track], object]]]:
@@ -169,7 +176,7 @@ def silent_shares(song: Song) -> dict[str, dict[str, float]]:
     """
     shares = {}
     for part in COMMON:
-        tracks = choose_part(song, part)[0].tracks
+        tracks, _ = _choose_tracks(song, part)
         if tracks:
             silent = round(_silent_share(tracks, song), 4)
             shares[part] = {"notes": sum(map(len, tracks)), "silent": silent}

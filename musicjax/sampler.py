@@ -1,14 +1,16 @@
 """Continues music, one token or one step of notes after another, in one compiled loop.
 
 The vocabulary model reads its last W tokens and gives the next one's logits. A bidirectional window
-must be read anew for each token, so a token costs one forward pass of the whole window. The
-bi-axial model carries the state of its LSTMs along time: a step costs the same wherever it is.
+must be read anew for each token, so a token costs one forward pass of the whole window. A causal
+one carries what it has read, and so does the bi-axial model the state of its LSTMs along time: a
+token or a step costs the same wherever it is.
 
 Axes: B piece, W window, L length, V vocabulary, P steps of the prime, N note, C bit.
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +43,8 @@ class Sampling(NamedTuple):
 
 class _Loop(NamedTuple):
     step: jax.Array  # []
-    window: jax.Array  # [B, W]
+    memory: Any  # the last W tokens [B, W], or what a causal model has made of all
+    last: jax.Array  # [B] token
     tokens: jax.Array  # [B, L]
     elapsed: jax.Array  # [B] units
     rests: jax.Array  # [B] rests in a row so far
@@ -64,6 +67,17 @@ def filter_logits(logits: jax.Array, sampling: Sampling) -> jax.Array:
     return jnp.where(logits < least, _NEVER, logits)
 
 
+def _reader(model) -> tuple[Callable, Callable, Callable]:
+    """How a model reads a window [B, W] -> memory, gives logits of it, and reads one token more."""
+    if getattr(model, "causal", False):
+        return model.read, lambda memory: memory.logits, model.step
+
+    def extend(window, token):
+        return jnp.concatenate([window[:, 1:], token[:, None]], axis=1)
+
+    return lambda window: window, model, extend
+
+
 @functools.partial(jax.jit, static_argnames=("graph", "length"))
 def continue_windows(
     graph: nnx.GraphDef,
@@ -81,7 +95,8 @@ def continue_windows(
     """Continues each window until every piece is long enough.
 
     Args:
-        graph, params: of a model: tokens [B, W] -> logits [B, V].
+        graph, params: of a model: tokens [B, W] -> logits [B, V]; or a causal one's `read` and
+            `step`.
         windows: int32 [B, W].
         keys: PRNG keys [B]; a piece depends on its own key and window alone.
         length: L, the most tokens a piece may have; a new L compiles anew.
@@ -95,6 +110,7 @@ def continue_windows(
     """
     model = nnx.merge(graph, params)
     batch, _ = windows.shape
+    read, logits_of, extend = _reader(model)
     vocabulary = durations.shape[0]
 
     def unfinished(loop: _Loop):
@@ -102,8 +118,7 @@ def continue_windows(
         return (loop.step < length) & short.any()
 
     def body(loop: _Loop) -> _Loop:
-        logits = without_unknown(model(loop.window))
-        last = loop.window[:, -1]
+        logits, last = without_unknown(logits_of(loop.memory)), loop.last
         no_rest = (loop.rests >= sampling.max_rests)[:, None] & is_rest
         no_repeat = (loop.repeats >= sampling.max_repeats)[:, None] & (
             jnp.arange(vocabulary) == last[:, None]
@@ -114,7 +129,8 @@ def continue_windows(
         token = jnp.where(sampling.temperature > 0, drawn, logits.argmax(-1)).astype(jnp.int32)
         return _Loop(
             loop.step + 1,
-            jnp.concatenate([loop.window[:, 1:], token[:, None]], axis=1),
+            extend(loop.memory, token),
+            token,
             loop.tokens.at[:, loop.step].set(token),
             loop.elapsed + durations[token],
             jnp.where(is_rest[token], loop.rests + 1, 0),
@@ -123,7 +139,8 @@ def continue_windows(
 
     zeros = jnp.zeros(batch, jnp.int32)
     made = jnp.zeros((batch, length), jnp.int32)
-    start = _Loop(jnp.zeros((), jnp.int32), windows, made, zeros, zeros, zeros + 1)
+    first = jnp.zeros((), jnp.int32)
+    start = _Loop(first, read(windows), windows[:, -1], made, zeros, zeros, zeros + 1)
     end = jax.lax.while_loop(unfinished, body, start)
     return end.tokens, end.step
 

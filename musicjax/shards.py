@@ -103,9 +103,12 @@ def _shard(rows: list[dict], songs: list, data) -> Shard:
     if data.encoding == "note_state":
         none = pack(np.zeros((1, *step_shape(data)), np.uint8))[:0]
         return Shard(rows, np.concatenate([none, *songs]), [])
-    numbers: dict[Token, int] = {}
-    ids = [numbers.setdefault(token, len(numbers)) for song in songs for token in song]
-    return Shard(rows, np.array(ids, np.int32), list(map(str, numbers)))
+    number: dict[Token, int] = {}
+    data = [np.zeros(0, np.int32)]
+    for song in songs:
+        of_types = [number.setdefault(token, len(number)) for token in song.types]
+        data.append(np.array(of_types, np.int32)[song.numbers])
+    return Shard(rows, np.concatenate(data), list(map(str, number)))
 
 
 def encode_file(file: SongFile, data) -> tuple[dict[str, Any], Any]:

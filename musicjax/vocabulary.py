@@ -39,7 +39,7 @@ _SHORTEST = 3  # a quarter of a beat: what a note lasts at least, and a rest
 # From each place in a beat to the first point of the grid that is that far away.
 _TO_NEXT = np.array([3, 0, 0, 3, 4, 0, 3, 0, 4, 3, 0, 0])
 _NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
-_TOKEN = re.compile(r"(?:([a-z ]+)\|)?([^:|]+):(\d+)(?:/([1-9]\d*))?")
+_DURATION = re.compile(r"(\d+)(?:/([1-9]\d*))?")
 
 
 def pitch_name(pitch: int) -> str:
@@ -75,19 +75,28 @@ def _in_quarters(units: int) -> str:
     return str(Fraction(units, UNITS_PER_QUARTER))
 
 
+@functools.lru_cache(maxsize=4096)
+def _in_units(quarters: str) -> int:
+    match = _DURATION.fullmatch(quarters)
+    units, rest = divmod(int(match[1]) * UNITS_PER_QUARTER, int(match[2] or 1)) if match else (0, 0)
+    if rest or units < 1:
+        raise ValueError(quarters)
+    return units
+
+
 def parse_token(text: str) -> Token:
     """The Token of its text form.
 
     Raises:
         ValueError: text is not of the form "C4.E4:1/2", "rest:2" or "bass|C2:1".
     """
-    match = _TOKEN.fullmatch(text)
-    if match:
-        instrument, name, numerator, denominator = match.groups()
-        units, rest = divmod(int(numerator) * UNITS_PER_QUARTER, int(denominator or 1))
-        pitches = () if name == "rest" else tuple(map(_PITCHES.get, name.split(".")))
-        if units > 0 and not rest and None not in pitches:
-            return Token(pitches, units, instrument or "")  # type: ignore[arg-type]
+    instrument, _, element = text.rpartition("|")
+    name, _, duration = element.partition(":")
+    try:
+        pitches = () if name == "rest" else tuple([_PITCHES[part] for part in name.split(".")])
+        return Token(pitches, _in_units(duration), instrument)
+    except (KeyError, ValueError):
+        pass
     raise ValueError(f"{text!r} is not a token; expected such as C4:1, C4.E4:1/2 or rest:2")
 
 
@@ -289,7 +298,7 @@ class Vocabulary:
     ) -> "Vocabulary":
         """From the training songs' tokens, or their counts; `other` are the other songs'."""
         counts = Counter(training)
-        known = sorted(counts, key=lambda token: (-counts[token], token))
+        known = sorted(sorted(counts), key=counts.__getitem__, reverse=True)
         unseen = sorted(set(other) - counts.keys())
         return cls((cls.UNKNOWN, *known, *unseen), (0, *(counts[token] for token in known)))
 
@@ -357,8 +366,8 @@ class Vocabulary:
 
     def save(self, path: str | Path) -> None:
         """Writes JSON: the tokens' texts and their counts."""
-        texts = [str(token) for token in self.tokens[1:]]
-        Path(path).write_text(json.dumps({"tokens": texts, "counts": self.counts[1:]}, indent=0))
+        saved = {"tokens": [str(token) for token in self.tokens[1:]], "counts": self.counts[1:]}
+        Path(path).write_text(json.dumps(saved, separators=(",\n", ": ")))
 
     @classmethod
     def load(cls, path: str | Path) -> "Vocabulary":

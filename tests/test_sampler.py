@@ -2,9 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import load_config
 from flax import nnx
 
+from musicjax.models import vocab
 from musicjax.sampler import Sampling, continue_windows, filter_logits
+from musicjax.vocabulary import Token, Vocabulary
 
 V, W = 6, 4
 LOGITS = jnp.log(jnp.array([[0.1, 0.4, 0.2, 0.15, 0.1, 0.05]]))
@@ -138,3 +141,31 @@ def test_one_compilation_for_all_settings():
                 top_p=p,
             )
     assert continue_windows._cache_size() == before + 1
+
+
+def test_a_causal_model_makes_the_music_that_its_windows_would():
+    config = load_config("tiny")
+    config.model.update(causal=True, bidirectional=False)
+    vocabulary = Vocabulary.build({Token((40 + i,), 12): 12 - i for i in range(11)})
+    model = vocab.build(config, vocabulary)
+    graph, params = nnx.split(model)
+    window = config.train.window
+    start = jax.random.randint(jax.random.key(1), (3, window), 1, vocabulary.size)
+    tokens, made = continue_windows(
+        graph,
+        params,
+        start,
+        jax.vmap(jax.random.key)(jnp.arange(3)),
+        length=20,
+        enough_tokens=np.int32(20),
+        enough_units=np.full(3, 2**31 - 1),
+        durations=vocabulary.durations,
+        is_rest=vocabulary.is_rest,
+        sampling=Sampling(temperature=0.0, max_repeats=100),
+    )
+    assert made == 20
+    memory = model.read(start)
+    for i in range(20):
+        expected = vocab.without_unknown(memory.logits).argmax(-1)
+        np.testing.assert_array_equal(tokens[:, i], expected)
+        memory = model.step(memory, expected)

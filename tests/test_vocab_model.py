@@ -35,7 +35,7 @@ def tokens_of(config, batch=5, seed=0):
 
 
 def test_attention_is_a_mean_weighted_by_additive_scores():
-    attention = Attention(3, 4, "linear", rngs=nnx.Rngs(0))
+    attention = Attention(3, 4, "linear", False, rngs=nnx.Rngs(0))
     attention.b[...] += 0.3
     x = np.asarray(jax.random.normal(jax.random.key(1), (2, 5, 3)))
     w_t, w_s, b, v, c = (
@@ -53,7 +53,7 @@ def test_attention_is_a_mean_weighted_by_additive_scores():
 
 
 def test_sigmoid_scores_keep_weights_within_a_factor_e():
-    attention = Attention(3, 4, "sigmoid", rngs=nnx.Rngs(0))
+    attention = Attention(3, 4, "sigmoid", False, rngs=nnx.Rngs(0))
     attention.v[...] *= 100.0
     eye = jnp.eye(3)[None]
     weights = np.asarray(attention(eye))[0]  # rows are the weights themselves
@@ -61,7 +61,9 @@ def test_sigmoid_scores_keep_weights_within_a_factor_e():
     np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize("variant", ["", "quick", "large", "baseline", "anushree", "tiny"])
+@pytest.mark.parametrize(
+    "variant", ["", "quick", "causal", "large", "baseline", "anushree", "tiny"]
+)
 def test_every_variant_has_the_parts_its_source_has(variant):
     config, model = build(variant)
     assert (model.attention is None) == (variant == "baseline")
@@ -69,7 +71,9 @@ def test_every_variant_has_the_parts_its_source_has(variant):
     assert model.flatten == (variant == "anushree")
     assert (model.dense is None) == (variant in ("baseline", "anushree"))
     assert len(model.encoder) == 1
-    assert model.encoder[0].w_x.shape[0] == (1 if variant == "baseline" else 2)
+    one_way = variant in ("baseline", "causal")
+    assert model.encoder[0].w_x.shape[0] == (1 if one_way else 2)
+    assert model.causal == (variant == "causal")
     assert len(model.decoder) == (0 if variant == "baseline" else 1)
     logits = call(model, tokens_of(config)[:, :-1])
     assert logits.shape == (5, VOCABULARY.size)
@@ -86,7 +90,7 @@ def test_table_2():
 
 
 def test_an_unknown_variant_names_those_there_are():
-    with pytest.raises(ValueError, match="no variant 'huge'; there are quick, large"):
+    with pytest.raises(ValueError, match="no variant 'huge'; there are quick, causal, large"):
         load_config("huge")
 
 
@@ -157,3 +161,60 @@ def test_one_batch_over_fits(variant):
         params, state, sums = step(params, state)
     assert sums["correct"] == 8
     assert sums["nats"] / 8 < 0.1
+
+
+CAUSAL = {"causal": True, "bidirectional": False}
+
+
+@pytest.mark.parametrize(
+    "parts", [{}, {"attention": False}, {"decoder_layers": 2, "dense_size": 0}]
+)
+def test_a_causal_model_knows_no_token_to_come_and_carries_those_before(parts):
+    config, model = build(**CAUSAL, **parts)
+    window = config.train.window
+    tokens = tokens_of(config)[:, :window]
+    logits = jax.jit(lambda model, tokens: model(tokens, every_step=True))(model, tokens)
+    assert logits.shape == (5, window, VOCABULARY.size)
+    for last in (1, 3, window):
+        # Each step's logits are those of a window that ends there.
+        alone = call(model, tokens[:, :last])
+        np.testing.assert_allclose(logits[:, last - 1], alone, atol=1e-5)
+        memory = jax.jit(lambda model, tokens: model.read(tokens))(model, tokens[:, :last])
+        np.testing.assert_allclose(memory.logits, alone, atol=1e-5)
+
+
+def test_a_causal_model_attends_to_its_last_window_however_long_the_piece():
+    config, model = build(**CAUSAL)
+    window, length = config.train.window, 21
+    tokens = jax.random.randint(jax.random.key(3), (2, length), 1, VOCABULARY.size)
+    memory = model.read(tokens[:, :window])
+    step = jax.jit(lambda model, memory, token: model.step(memory, token))
+    made = []
+    for t in range(window, length):
+        memory = step(model, memory, tokens[:, t])
+        made.append(memory.logits)
+    assert memory.values.shape == (2, window, config.model.encoder_size)
+    x = model.encoder[0](model.embedding[tokens])
+    distance = jnp.arange(length)[:, None] - jnp.arange(length)
+    x = model.attention.over(x, x, model.attention.keys(x), (distance >= 0) & (distance < window))
+    x = jax.nn.relu(model.dense(model.decoder[0](x)))
+    expected = model.logits(x)[:, window:]
+    np.testing.assert_allclose(jnp.stack(made, axis=1), expected, atol=1e-5)
+
+
+def test_a_causal_model_learns_from_each_token_and_is_measured_on_the_last():
+    config, model = build(**CAUSAL, dropout=0.0)
+    batch = {"tokens": tokens_of(config), "present": jnp.ones(5).at[4].set(0)}
+    batch["tokens"] = batch["tokens"].at[0, :3].set(0)  # before the song's beginning
+    weights = jnp.ones(VOCABULARY.size)
+    loss = jax.jit(vocab.loss)
+    _, held = loss(model, batch, weights, None)
+    assert held["tokens"] == 4
+    value, trained = loss(model, batch, weights, jax.random.key(0))
+    window = config.train.window
+    assert trained["tokens"] == 4 * window - 2
+    nats = 0.0
+    for last in range(1, window + 1):
+        part = {"tokens": batch["tokens"][:, : last + 1], "present": batch["present"]}
+        nats += vocab.loss(model, part, weights, None)[1]["nats"]
+    assert value == pytest.approx(float(nats) / (4 * window - 2), rel=1e-5)

@@ -2,7 +2,10 @@
 
     tokens -> embedding -> BiLSTM -> dropout -> attention -> LSTM -> dropout -> dense -> logits
 
-Axes: B batch, T token of the window, F feature, H hidden, V vocabulary.
+A causal model has one direction, and attends to the past alone: so every step of a window can be
+trained to predict the token after it, and what it has read is carried on, not read again.
+
+Axes: B batch, T token of the window, F feature, H hidden, U attention unit, V vocabulary.
 Source: paper section 2.2, figure 4 and table 2, after Anushree et al. [1].
 Differs: (1) tokens are embedded (the paper does not say; [1] feeds the scalar id / V, as does
 `input="scalar"`); (2) attention scores are not squashed by a sigmoid, which in [1] keeps any two
@@ -11,13 +14,15 @@ weights within a factor e of each other (`attention_scores="sigmoid"` brings it 
 
 import functools
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import lax
 
-from musicjax.models.lstm import LSTM
+from musicjax.models.lstm import LSTM, State
 from musicjax.vocabulary import Vocabulary
 
 
@@ -29,7 +34,7 @@ class Attention(nnx.Module):
     Source: Bahdanau et al. 2015, as self-attention in [1].
     """
 
-    def __init__(self, features: int, units: int, scores: str, *, rngs: nnx.Rngs):
+    def __init__(self, features: int, units: int, scores: str, causal: bool, *, rngs: nnx.Rngs):
         glorot = jax.nn.initializers.glorot_uniform()
         self.w_t = nnx.Param(glorot(rngs.params(), (features, units)))
         self.w_s = nnx.Param(glorot(rngs.params(), (features, units)))
@@ -37,12 +42,44 @@ class Attention(nnx.Module):
         self.v = nnx.Param(glorot(rngs.params(), (units, 1))[:, 0])
         self.c = nnx.Param(jnp.zeros(()))
         self.squash = {"linear": lambda score: score, "sigmoid": jax.nn.sigmoid}[scores]
+        self.causal = causal
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """x: [B, T, F]. Returns [B, T, F]."""
-        query, key = x @ self.w_t[...], x @ self.w_s[...] + self.b[...]
-        score = jnp.tanh(query[:, :, None] + key[:, None]) @ self.v[...] + self.c[...]
-        return jnp.einsum("bts,bsf->btf", jax.nn.softmax(self.squash(score)), x)
+        steps = x.shape[1]
+        seen = jnp.tri(steps, dtype=bool) if self.causal else jnp.ones((steps, steps), bool)
+        return self.over(x, x, self.keys(x), seen)
+
+    def keys(self, x: jax.Array) -> jax.Array:
+        """What steps are found by. x: [B, S, F]. Returns [B, S, U]."""
+        return x @ self.w_s[...] + self.b[...]
+
+    def over(self, x: jax.Array, values: jax.Array, keys: jax.Array, seen: jax.Array) -> jax.Array:
+        """Means of `values`. x: [B, T, F], values [B, S, F], keys [B, S, U], seen bool [T, S].
+        Returns [B, T, F].
+        """
+        query = x @ self.w_t[...]
+        score = jnp.tanh(query[:, :, None] + keys[:, None]) @ self.v[...] + self.c[...]
+        score = jnp.where(seen, self.squash(score), -jnp.inf)
+        return jnp.einsum("bts,bsf->btf", jax.nn.softmax(score), values)
+
+
+class Memory(NamedTuple):
+    """What a causal model carries from token to token; its size does not grow.
+
+    Attributes:
+        encoder, decoder: the LSTMs' states, each [1, B, H].
+        values, keys: of the last T steps of the encoder, [B, T, F] and [B, T, U], in a ring.
+        steps: int [], read so far.
+        logits: [B, V] of the next token.
+    """
+
+    encoder: tuple[State, ...]
+    decoder: tuple[State, ...]
+    values: jax.Array
+    keys: jax.Array
+    steps: jax.Array
+    logits: jax.Array
 
 
 class Model(nnx.Module):
@@ -54,10 +91,12 @@ class Model(nnx.Module):
         Args:
             config: `config.model`.
             vocabulary_size: V.
-            window: T; the parameters depend on it only when `flatten` is set.
+            window: T; the parameters depend on it only when `flatten` is set. A causal model
+                attends to so many tokens.
             rngs: with a `params` stream.
         """
         self.scalar = config.input == "scalar"
+        self.causal, self.window = config.causal, window
         self.vocabulary_size = vocabulary_size
         features = 1 if self.scalar else config.embedding_size
         if not self.scalar:
@@ -72,7 +111,13 @@ class Model(nnx.Module):
             features = config.encoder_size * (2 if config.bidirectional else 1)
         self.encoder = nnx.List(encoder)
         self.attention = (
-            Attention(features, config.attention_size, config.attention_scores, rngs=rngs)
+            Attention(
+                features,
+                config.attention_size,
+                config.attention_scores,
+                config.causal,
+                rngs=rngs,
+            )
             if config.attention
             else None
         )
@@ -91,14 +136,17 @@ class Model(nnx.Module):
         self.logits = linear(config.dense_size or features, vocabulary_size)
         self.dropout = config.dropout
 
-    def __call__(self, tokens: jax.Array, dropout_key: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, tokens: jax.Array, dropout_key: jax.Array | None = None, *, every_step: bool = False
+    ) -> jax.Array:
         """The next token's logits.
 
         Args:
             tokens: int [B, T].
             dropout_key: for training; without it nothing is dropped.
+            every_step: of a causal model: what follows each of the tokens.
         Returns:
-            float32 [B, V].
+            float32 [B, V], or [B, T, V].
         """
 
         def drop(x, layer: int):
@@ -108,20 +156,70 @@ class Model(nnx.Module):
             kept = jax.random.bernoulli(jax.random.fold_in(dropout_key, layer), keep, x.shape)
             return jnp.where(kept, x / keep, 0)
 
-        if self.scalar:
-            x = tokens[..., None] / self.vocabulary_size
-        else:
-            x = self.embedding[tokens]
+        x = self._embed(tokens)
         for layer, lstm in enumerate(self.encoder):
             x = drop(lstm(x), layer)
         if self.attention is not None:
             x = self.attention(x)
         for layer, lstm in enumerate(self.decoder):
             x = drop(lstm(x), len(self.encoder) + layer)
-        x = x.reshape(len(x), -1) if self.flatten else x[:, -1]
+        if not every_step:
+            x = x.reshape(len(x), -1) if self.flatten else x[:, -1]
+        return self._output(x)
+
+    def _embed(self, tokens: jax.Array) -> jax.Array:
+        """tokens: int [...]. Returns [..., F]."""
+        if self.scalar:
+            return tokens[..., None] / self.vocabulary_size
+        return self.embedding[tokens]
+
+    def _output(self, x: jax.Array) -> jax.Array:
+        """x: [..., F]. Returns logits [..., V]."""
         if self.dense is not None:
             x = jax.nn.relu(self.dense(x))
         return self.logits(x)
+
+    def read(self, tokens: jax.Array) -> Memory:
+        """What a causal model knows after a window of tokens, int [B, T]."""
+        batch = len(tokens)
+
+        def zeros(lstms) -> tuple[State, ...]:
+            sizes = [lstm.w_h.shape[1] for lstm in lstms]
+            return tuple(State(*jnp.zeros((2, 1, batch, size))) for size in sizes)
+
+        features = self.encoder[-1].w_h.shape[1] if self.encoder else self._embed(tokens).shape[-1]
+        units = self.attention.v.shape[0] if self.attention is not None else 0
+        empty = Memory(
+            zeros(self.encoder),
+            zeros(self.decoder),
+            jnp.zeros((batch, self.window, features)),
+            jnp.zeros((batch, self.window, units)),
+            jnp.zeros((), jnp.int32),
+            jnp.zeros((batch, self.vocabulary_size)),
+        )
+        return lax.scan(lambda memory, token: (self.step(memory, token), None), empty, tokens.T)[0]
+
+    def step(self, memory: Memory, token: jax.Array) -> Memory:
+        """Reads one token more, int [B]: what `__call__` does with the last of its steps."""
+
+        def advance(lstms, states, x) -> tuple[jax.Array, tuple[State, ...]]:
+            after = []
+            for lstm, state in zip(lstms, states, strict=True):
+                state = lstm.step(lstm.project(x[None, None])[0], state)
+                after.append(state)
+                x = state.h[0]
+            return x, tuple(after)
+
+        x, encoder = advance(self.encoder, memory.encoder, self._embed(token))
+        values, keys, steps = memory.values, memory.keys, memory.steps
+        if self.attention is not None:
+            place = steps % self.window
+            values = values.at[:, place].set(x)
+            keys = keys.at[:, place].set(self.attention.keys(x))
+            seen = jnp.arange(self.window) <= steps
+            x = self.attention.over(x[:, None], values, keys, seen)[:, 0]
+        x, decoder = advance(self.decoder, memory.decoder, x)
+        return Memory(encoder, decoder, values, keys, steps + 1, self._output(x))
 
 
 SUMMARY = ("loss", "perplexity", "accuracy")
@@ -154,8 +252,9 @@ def loss(
 
     Args:
         model: gives logits [B, V].
-        batch: tokens int [B, T + 1], the last column the target; target 0, a token that training
-            never saw, is masked and counted. present [B], 0 for rows that are no example.
+        batch: tokens int [B, T + 1], the last column the target, and in a causal model's training
+            each column after the first; target 0, a token that training never saw, is masked and
+            counted. present [B], 0 for rows that are no example.
         class_weights: [V].
         dropout_key: for training.
     Returns:
@@ -164,10 +263,14 @@ def loss(
         "weighted_correct".
     """
     tokens, present = batch["tokens"], batch["present"]
-    target = tokens[:, -1]
-    logits = without_unknown(model(tokens[:, :-1], dropout_key))
+    if model.causal and dropout_key is not None:
+        target, present = tokens[:, 1:], present[:, None]
+        logits = without_unknown(model(tokens[:, :-1], dropout_key, every_step=True))
+    else:
+        target = tokens[:, -1]
+        logits = without_unknown(model(tokens[:, :-1], dropout_key))
     counts = jnp.where(target > 0, present, 0.0)
-    log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), target[:, None], axis=1)[:, 0]
+    log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), target[..., None], axis=-1)[..., 0]
     nats = jnp.where(counts > 0, -log_p, 0.0)
     weight = counts * class_weights[target]
     correct = jnp.where(logits.argmax(-1) == target, counts, 0.0)
@@ -197,8 +300,8 @@ def unweight(model: Model, class_weights: np.ndarray) -> None:
 
 
 def without_unknown(logits: jax.Array) -> jax.Array:
-    """Logits [B, V] with no probability for id 0, which is never an answer."""
-    return logits.at[:, 0].set(-1e9)
+    """Logits [..., V] with no probability for id 0, which is never an answer."""
+    return logits.at[..., 0].set(-1e9)
 
 
 def metrics(sums: dict[str, float]) -> dict[str, float]:
