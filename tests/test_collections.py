@@ -231,3 +231,13 @@ def test_links_out_of_the_folder_and_pipes_are_not_read(tmp_path):
         "round.mid": "unreadable",
         "pipe.mid": "unreadable",
     }
+
+
+def test_a_slakh_track_is_found_by_the_uuid_of_its_source(tmp_path):
+    for number in range(2):
+        stems = {"S00": ("Piano", 0, False, random_song(number))}
+        write_slakh(tmp_path / "slakh", f"Track{number}", stems, uuid=f"{number}" * 32)
+    (tmp_path / "t.csv").write_text(f"uuid,artist,year\n{'1' * 32},Someone,1975\n")
+    corpus = encoded(settings(tmp_path / "slakh", table=str(tmp_path / "t.csv"), decade=1970))
+    assert [(song["name"], song["artist"]) for song in corpus.songs] == [("Track1", "Someone")]
+    assert corpus.manifest["skipped"] == {"unknown_year": 1}
