@@ -43,9 +43,8 @@ import optax
 from flax import nnx
 
 from benchmarks import nsm_peers, vocab_peers
-from musicjax.checkpoint import TrainState
 from musicjax.config import Config
-from musicjax.loop import make_optimizer, make_train_steps
+from musicjax.loop import make_optimizer, make_train_steps, new_state
 from musicjax.models import MODELS, lstm
 
 STEPS_PER_CALL = 4
@@ -77,9 +76,7 @@ def musicjax_runner(peers, config: Config, *, naive: bool):
         return loss_of(nnx.merge(graph, params), batch, key)
 
     first = {name: array[0] for name, array in batches.items()}
-    sums = jax.eval_shape(loss_fn, params, first, None)[1]
-    zeros = jax.tree.map(jnp.zeros_like, sums)
-    state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), zeros)
+    state = new_state(loss_fn, params, optimizer, first)
 
     if not naive:
         train_steps = make_train_steps(loss_fn, optimizer, 0)

@@ -42,7 +42,7 @@ def make_vocabulary() -> Vocabulary:
     return Vocabulary.build({Token(p, 12): 1 for p in pairs[: VOCABULARY_SIZE - 1]})
 
 
-def torch_runners(config: Config, count: int) -> dict:
+def torch_model(config: Config):
     """The same model of nn.LSTM."""
     import torch  # pyright: ignore[reportMissingImports]
     from torch import nn  # pyright: ignore[reportMissingImports]
@@ -73,7 +73,15 @@ def torch_runners(config: Config, count: int) -> dict:
             return self.logits(torch.relu(self.dense(x)))
 
     torch.manual_seed(0)
-    model = Model()
+    return Model()
+
+
+def torch_runners(config: Config, count: int) -> dict:
+    """PyTorch's training step."""
+    import torch  # pyright: ignore[reportMissingImports]
+    from torch import nn  # pyright: ignore[reportMissingImports]
+
+    model = torch_model(config)
     optimizer = torch.optim.RMSprop(
         model.parameters(), lr=config.train.learning_rate, alpha=0.9, eps=1e-7
     )

@@ -44,6 +44,17 @@ def make_optimizer(train, total_steps: int) -> optax.GradientTransformation:
     return optimizer
 
 
+def new_state(loss_fn: Callable, params, optimizer, batch) -> TrainState:
+    """The state before the first step; `batch` is one of those to come."""
+    sums = jax.eval_shape(loss_fn, params, batch, None)[1]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        optimizer=optimizer.init(params),
+        sums=jax.tree.map(jnp.zeros_like, sums),
+    )
+
+
 def make_train_steps(loss_fn: Callable, optimizer, seed: int) -> Callable:
     """Compiles several training steps as one call, which takes over the state's buffers.
 
@@ -138,13 +149,7 @@ def train(
 
     optimizer = make_optimizer(options, total_steps)
     one_batch = next(ordered_batches(held_out, options.batch_size))
-    sums = jax.eval_shape(loss_fn, params, one_batch, None)[1]
-    state = TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        optimizer=optimizer.init(params),
-        sums=jax.tree.map(jnp.zeros_like, sums),
-    )
+    state = new_state(loss_fn, params, optimizer, one_batch)
     # The state owns the parameters now: its buffers are donated to the first call.
     del params
     train_steps = make_train_steps(loss_fn, optimizer, config.seed)

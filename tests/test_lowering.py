@@ -1,0 +1,61 @@
+"""No GPU is at hand: what would run there is at least lowered for it."""
+
+import jax
+import numpy as np
+import pytest
+from conftest import load_config
+from flax import nnx
+
+from musicjax.loop import make_optimizer, make_train_steps, new_state
+from musicjax.models import MODELS
+from musicjax.models.biaxial import layout_of
+from musicjax.vocabulary import Token, Vocabulary
+
+VOCABULARY = Vocabulary.build({Token((40 + i,), 12): 12 - i for i in range(11)})
+
+
+def batches_of(config, count=2):
+    """`count` batches of zeros, stacked, as the dataset gives them."""
+    rows, window = config.train.batch_size, config.train.window
+    batch = {"present": np.ones((count, rows), np.float32)}
+    if config.model.name == "vocab":
+        return batch | {"tokens": np.zeros((count, rows, window + 1), np.int32)}
+    layout = layout_of(config)
+    return batch | {
+        "states": np.zeros((count, rows, window + 1, layout.notes, layout.bits), np.uint8),
+        "beat": np.zeros((count, rows, window + 1), np.int32),
+        "length": np.full((count, rows), window, np.int32),
+    }
+
+
+@pytest.mark.parametrize(
+    ("config", "variant", "changes"),
+    [
+        ("vocab", "tiny", {}),
+        ("vocab", "tiny", {"causal": True, "bidirectional": False}),
+        ("vocab", "", {}),
+        ("nsm", "tiny", {}),
+        ("nsm", "tiny_best", {}),
+        ("nsm", "tiny_best", {"feedback": "sample"}),
+        ("nsm", "", {}),
+    ],
+)
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_every_training_step_lowers(config, variant, changes, platform):
+    config = load_config(variant, config)
+    config.model.update(changes)
+    module = MODELS[config.model.name]
+    graph, params = nnx.split(module.build(config, VOCABULARY))
+    loss_of = module.make_loss(config, VOCABULARY)
+    batches = batches_of(config)
+
+    def loss_fn(params, batch, key):
+        return loss_of(nnx.merge(graph, params), batch, key)
+
+    optimizer = make_optimizer(config.train, 10)
+    one = jax.tree.map(lambda array: array[0], batches)
+    state = new_state(loss_fn, params, optimizer, one)
+    steps = make_train_steps(loss_fn, optimizer, 0)
+    exported = jax.export.export(steps, platforms=[platform])(state, batches, np.int32(2))
+    assert exported.platforms == (platform,)
+    assert "while" in exported.mlir_module()
