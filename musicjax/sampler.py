@@ -53,8 +53,14 @@ class _Loop(NamedTuple):
 
 def filter_logits(logits: jax.Array, sampling: Sampling) -> jax.Array:
     """Applies temperature, then top-k, then top-p. logits: [B, V]."""
-    vocabulary = logits.shape[-1]
     logits = logits / jnp.maximum(sampling.temperature, 1e-6)
+    # Sorting takes as long as a causal model's step: only where it is asked for.
+    cuts = (jnp.asarray(sampling.top_k) > 0) | (jnp.asarray(sampling.top_p) < 1)
+    return jax.lax.cond(cuts, lambda x: _most_likely(x, sampling), lambda x: x, logits)
+
+
+def _most_likely(logits: jax.Array, sampling: Sampling) -> jax.Array:
+    vocabulary = logits.shape[-1]
     ranked = jnp.sort(logits, axis=-1)[:, ::-1]
     k = jnp.where(sampling.top_k > 0, jnp.minimum(sampling.top_k, vocabulary), vocabulary)
     least = jnp.take_along_axis(ranked, jnp.broadcast_to(k - 1, (len(logits), 1)), axis=1)

@@ -154,3 +154,10 @@ class LSTM(LSTMBank):
         h = self.scan(self.project(jnp.stack([x, x[::-1]][:directions], axis=1)))
         backward = [h[::-1, d] for d in range(1, directions)]
         return jnp.swapaxes(jnp.concatenate([h[:, 0], *backward], axis=-1), 0, 1)
+
+    def advance(self, x: jax.Array, state: State) -> State:
+        """One step in one direction. x: [B, F]; the state's arrays are [B, H].
+
+        Without the axis of copies: with it XLA turns the weights round in each step.
+        """
+        return _cell(x @ self.w_x[0] + self.b[0], state, self.w_h[0])[0]

@@ -68,7 +68,7 @@ class Memory(NamedTuple):
     """What a causal model carries from token to token; its size does not grow.
 
     Attributes:
-        encoder, decoder: the LSTMs' states, each [1, B, H].
+        encoder, decoder: the LSTMs' states, each [B, H].
         values, keys: of the last T steps of the encoder, [B, T, F] and [B, T, U], in a ring.
         steps: int [], read so far.
         logits: [B, V] of the next token.
@@ -185,7 +185,7 @@ class Model(nnx.Module):
 
         def zeros(lstms) -> tuple[State, ...]:
             sizes = [lstm.w_h.shape[1] for lstm in lstms]
-            return tuple(State(*jnp.zeros((2, 1, batch, size))) for size in sizes)
+            return tuple(State(*jnp.zeros((2, batch, size))) for size in sizes)
 
         features = self.encoder[-1].w_h.shape[1] if self.encoder else self._embed(tokens).shape[-1]
         units = self.attention.v.shape[0] if self.attention is not None else 0
@@ -205,9 +205,8 @@ class Model(nnx.Module):
         def advance(lstms, states, x) -> tuple[jax.Array, tuple[State, ...]]:
             after = []
             for lstm, state in zip(lstms, states, strict=True):
-                state = lstm.step(lstm.project(x[None, None])[0], state)
-                after.append(state)
-                x = state.h[0]
+                after.append(lstm.advance(x, state))
+                x = after[-1].h
             return x, tuple(after)
 
         x, encoder = advance(self.encoder, memory.encoder, self._embed(token))
