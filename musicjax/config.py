@@ -48,7 +48,7 @@ def check_config(config: Config) -> None:
     )
     expect("train.schedule", train.schedule in ("constant", "cosine"), "'constant' or 'cosine'")
     expect("train.learning_rate", train.learning_rate > 0, "more than 0")
-    for name in ("clip_norm", "checkpoint_minutes"):
+    for name in ("clip_norm", "checkpoint_minutes", "devices"):
         expect(f"train.{name}", train[name] >= 0, "0 or more")
     {"vocab": _check_vocab, "biaxial": _check_biaxial}[model.name](data, model, train, expect)
 

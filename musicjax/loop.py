@@ -17,10 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from musicjax import checkpoint
+from musicjax import checkpoint, devices
 from musicjax.checkpoint import TrainState
 from musicjax.config import Config
 from musicjax.dataset import Examples, batches_per_epoch, ordered_batches, training_batches
@@ -55,13 +56,14 @@ def new_state(loss_fn: Callable, params, optimizer, batch) -> TrainState:
     )
 
 
-def make_train_steps(loss_fn: Callable, optimizer, seed: int) -> Callable:
+def make_train_steps(loss_fn: Callable, optimizer, seed: int, mesh: Mesh | None = None) -> Callable:
     """Compiles several training steps as one call, which takes over the state's buffers.
 
     Args:
         loss_fn: (params, batch, dropout_key) -> loss, sums.
         optimizer: of optax.
         seed: of dropout; each step's draws depend on it and on the step's number alone.
+        mesh: the devices that share a batch; where the arguments lie, by default.
     Returns:
         (state, batches, count) -> state, losses: `batches` are stacked along a leading axis K, the
         first `count` of them are used, losses is [K].
@@ -77,7 +79,9 @@ def make_train_steps(loss_fn: Callable, optimizer, seed: int) -> Callable:
             step=state.step + 1, params=params, optimizer=optimizer_state, sums=sums
         ), loss
 
-    @functools.partial(jax.jit, donate_argnums=0)
+    everywhere = devices.replicated(mesh) if mesh else None
+
+    @functools.partial(jax.jit, donate_argnums=0, out_shardings=everywhere)
     def train_steps(state: TrainState, batches, count: jax.Array):
         def body(i, carry):
             state, losses = carry
@@ -90,14 +94,15 @@ def make_train_steps(loss_fn: Callable, optimizer, seed: int) -> Callable:
     return train_steps
 
 
-def make_evaluate(loss_fn: Callable, metrics: Callable) -> Callable:
+def make_evaluate(loss_fn: Callable, metrics: Callable, mesh: Mesh | None = None) -> Callable:
     """(params, batches) -> metrics over all of the batches, nothing dropped out."""
+    rows = devices.shared(mesh, 0) if mesh else None
     sums_of = jax.jit(lambda params, batch: loss_fn(params, batch, None)[1])
 
     def evaluate(params, batches) -> dict[str, float]:
         total: dict[str, float] = {}
         for batch in batches:
-            for name, value in sums_of(params, batch).items():
+            for name, value in sums_of(params, jax.device_put(batch, rows)).items():
                 total[name] = total.get(name, 0.0) + float(value)
         return metrics(total)
 
@@ -140,6 +145,7 @@ def train(
         print(f"{name}: {len(split)} {type(split).__name__.lower()}{short}")
 
     # --- model and optimizer ----------------------------------------------------------------
+    mesh = devices.make_mesh(options.devices, options.batch_size)
     module = MODELS[config.model.name]
     loss_of = module.make_loss(config, vocabulary)
     graph, params = nnx.split(module.build(config, vocabulary))
@@ -152,10 +158,13 @@ def train(
     state = new_state(loss_fn, params, optimizer, one_batch)
     # The state owns the parameters now: its buffers are donated to the first call.
     del params
-    train_steps = make_train_steps(loss_fn, optimizer, config.seed)
-    evaluate = make_evaluate(loss_fn, module.metrics)
+    train_steps = make_train_steps(loss_fn, optimizer, config.seed, mesh)
+    evaluate = make_evaluate(loss_fn, module.metrics, mesh)
     size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    print(f"model: {size:,} parameters; {steps_per_epoch} steps an epoch, {options.epochs} epochs")
+    on = f" on {mesh.size} devices" if mesh.size > 1 else ""
+    print(
+        f"model: {size:,} parameters; {steps_per_epoch} steps an epoch, {options.epochs} epochs{on}"
+    )
 
     # --- checkpoints ------------------------------------------------------------------------
     with contextlib.ExitStack() as stack:
@@ -164,6 +173,7 @@ def train(
         if checkpoints.latest is not None:
             state = checkpoint.restore(checkpoints, state, batches)
             print(f"going on from step {int(state.step)}")
+        state = jax.device_put(state, devices.replicated(mesh))
         writer = stack.enter_context(SummaryWriter(str(workdir), flush_secs=10))
         lines = _read_metrics(workdir, before=int(state.step))
         stopped = stack.enter_context(_stop_signal())
@@ -183,7 +193,9 @@ def train(
             )
             for group in _groups(batches, options.steps_per_call, steps_per_epoch - done):
                 count = len(group)
-                stacked = _stack(group, options.steps_per_call)
+                stacked = jax.device_put(
+                    _stack(group, options.steps_per_call), devices.shared(mesh, 1)
+                )
                 state, losses = train_steps(state, stacked, count)
                 _check_finite(np.asarray(losses[:count]), step, workdir)
                 step += count

@@ -19,7 +19,7 @@ from musicjax.encode import open_corpus
 from musicjax.errors import InputError
 
 # What may change when a work dir is used again: nothing that has shaped the steps already done.
-_MAY_CHANGE = {"train.epochs", "train.checkpoint_minutes", "train.steps_per_call"}
+_MAY_CHANGE = {f"train.{n}" for n in ("epochs", "checkpoint_minutes", "steps_per_call", "devices")}
 
 
 def train_and_evaluate(config: Config, workdir: str | Path) -> dict[str, float]:

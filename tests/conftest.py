@@ -23,6 +23,8 @@ hypothesis.settings.load_profile("musicjax")
 
 # Most of the tests' time is compilation. The command lines, run as processes, compile in full.
 jax.config.update("jax_disable_most_optimizations", True)
+# Two devices, so that sharing a batch can be tried.
+jax.config.update("jax_num_cpu_devices", 2)
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "midi"

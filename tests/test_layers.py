@@ -37,6 +37,7 @@ ORDER = [
     "models.biaxial",
     "models",
     "compilation",
+    "devices",
     "checkpoint",
     "loop",
     "train",

@@ -40,8 +40,7 @@ def batches_of(config, count=2):
         ("nsm", "", {}),
     ],
 )
-@pytest.mark.parametrize("platform", ["cuda", "tpu"])
-def test_every_training_step_lowers(config, variant, changes, platform):
+def test_every_training_step_lowers(config, variant, changes):
     config = load_config(variant, config)
     config.model.update(changes)
     module = MODELS[config.model.name]
@@ -56,6 +55,6 @@ def test_every_training_step_lowers(config, variant, changes, platform):
     one = jax.tree.map(lambda array: array[0], batches)
     state = new_state(loss_fn, params, optimizer, one)
     steps = make_train_steps(loss_fn, optimizer, 0)
-    exported = jax.export.export(steps, platforms=[platform])(state, batches, np.int32(2))
-    assert exported.platforms == (platform,)
+    exported = jax.export.export(steps, platforms=["cuda"])(state, batches, np.int32(2))
+    assert exported.platforms == ("cuda",)
     assert "while" in exported.mlir_module()
