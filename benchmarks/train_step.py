@@ -21,6 +21,7 @@ elementwise part of the gates.
 Peers, same model, batch and optimizer, dropout included, in the same run, in turns:
 
     musicjax       this project's compiled call of several steps
+    one device     the same with --devices=1, where it is another number
     naive          the same with autodiff of a plain lax.scan, one step a call, state not donated
     torch          vocab: PyTorch's nn.LSTM, its CPU kernel (extra `bench`)
     torch loops    nsm: an nn.LSTM for each note and for each step, as the paper's authors wrote it
@@ -43,6 +44,7 @@ import optax
 from flax import nnx
 
 from benchmarks import nsm_peers, vocab_peers
+from musicjax import devices
 from musicjax.config import Config
 from musicjax.loop import make_optimizer, make_train_steps, new_state
 from musicjax.models import MODELS, lstm
@@ -65,7 +67,11 @@ def matmul_rate(size: int = 2048) -> float:
 
 
 def musicjax_runner(peers, config: Config, *, naive: bool):
-    """A function that trains STEPS_PER_CALL batches and waits; with the state that it owns."""
+    """A function that trains STEPS_PER_CALL batches and waits; with the state that it owns.
+
+    The batches are shared by `config.train.devices`.
+    """
+    mesh = devices.make_mesh(config.train.devices, config.train.batch_size)
     module, vocabulary = MODELS[config.model.name], peers.make_vocabulary()
     loss_of = module.make_loss(config, vocabulary)
     graph, params = nnx.split(module.build(config, vocabulary))
@@ -79,11 +85,13 @@ def musicjax_runner(peers, config: Config, *, naive: bool):
     state = new_state(loss_fn, params, optimizer, first)
 
     if not naive:
-        train_steps = make_train_steps(loss_fn, optimizer, 0)
+        train_steps = make_train_steps(loss_fn, optimizer, 0, mesh)
+        state = jax.device_put(state, devices.replicated(mesh))
 
         def run():
             nonlocal state
-            state, losses = train_steps(state, batches, STEPS_PER_CALL)
+            shared = jax.device_put(batches, devices.shared(mesh, 1))
+            state, losses = train_steps(state, shared, STEPS_PER_CALL)
             losses.block_until_ready()
 
         return run
@@ -148,6 +156,7 @@ def main() -> None:
     parser.add_argument("--model", choices=["vocab", "nsm"], default="vocab")
     parser.add_argument("--size", help=f"vocab: {vocab_peers.SIZES}; nsm: {nsm_peers.SIZES}")
     parser.add_argument("--batch", type=int, help="examples; default: as the config says")
+    parser.add_argument("--devices", type=int, default=1, help="that share musicjax's batches")
     parser.add_argument("--rounds", type=int, default=5, help="calls of each peer that count")
     parser.add_argument("--alone", action="store_true", help="no peers: for the peak of memory")
     arguments = parser.parse_args()
@@ -159,7 +168,11 @@ def main() -> None:
     config = peers.make_config(size)
     config.train.batch_size = arguments.batch or config.train.batch_size
     config.train.steps_per_call = STEPS_PER_CALL
+    config.train.devices = arguments.devices
     runners = {"musicjax": musicjax_runner(peers, config, naive=False)}
+    config.train.devices = 1
+    if arguments.devices != 1:
+        runners["one device"] = musicjax_runner(peers, config, naive=False)
     torch_version = None
     if not arguments.alone:
         runners["naive"] = naive_runner(peers, config)
@@ -182,6 +195,7 @@ def main() -> None:
         "size": size,
         "batch": config.train.batch_size,
         "window": config.train.window,
+        "devices": arguments.devices,
         "device": f"{device.platform} {device.device_kind}",
         "processors": len(os.sched_getaffinity(0)),
         "machine": platform.processor() or platform.machine(),

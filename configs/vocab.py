@@ -85,7 +85,7 @@ def get_config(variant: str = "") -> Config:
                 model.bidirectional = False
                 model.causal = True
                 train.stride = 24
-                train.epochs = 8 * 24 // 4
+                train.epochs = 48
         case "large":
             model.encoder_size = 1024
             model.decoder_size = 512

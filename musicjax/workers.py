@@ -33,7 +33,7 @@ def run(
         workers: processes; 0 calls it in this one, where nothing is given up.
         seconds: a task that takes longer is given up, and its worker with it.
     """
-    if not workers:
+    if not workers or not tasks:
         yield from ((number, function(*task)) for number, task in enumerate(tasks))
         return
     import pebble

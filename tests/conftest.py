@@ -91,6 +91,14 @@ def tiny(folder):
     return config
 
 
+def settings(source, **changes):
+    """`config.data` of configs/vocab.py:tiny for a source."""
+    data = load_config("tiny").data
+    data.source = str(source)
+    data.update(changes)
+    return data
+
+
 def encoded(data):
     """The corpus of a config's data, encoded in this process."""
     with tempfile.TemporaryDirectory() as folder:

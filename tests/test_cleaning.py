@@ -1,18 +1,11 @@
 import numpy as np
 import pytest
-from conftest import encoded, load_config, make_song, make_track, random_song
+from conftest import encoded, load_config, make_song, make_track, random_song, settings
 from hypothesis import given
 from hypothesis import strategies as st
 
 from musicjax import cleaning, midi
 from musicjax.song import Meter, Tempo
-
-
-def settings(source, **changes):
-    data = load_config("tiny").data
-    data.source = str(source)
-    data.update(changes)
-    return data
 
 
 def reasons(data):

@@ -5,7 +5,7 @@ import os
 
 import pytest
 import yaml
-from conftest import SHARED, encoded, load_config, make_song, make_track, random_song
+from conftest import SHARED, encoded, make_song, make_track, random_song, settings
 
 from musicjax import corpora, midi
 from musicjax.corpora import SongFile
@@ -13,13 +13,6 @@ from musicjax.corpora.table import read_table
 from musicjax.errors import InputError, SongError
 
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/midi is not there")
-
-
-def settings(source, **changes):
-    data = load_config("tiny").data
-    data.source = str(source)
-    data.update(changes)
-    return data
 
 
 def song_bytes(seed, tmp_path):

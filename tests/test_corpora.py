@@ -3,20 +3,13 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import SHARED, encoded, load_config, make_song, make_track, random_song
+from conftest import SHARED, encoded, load_config, make_song, make_track, random_song, settings
 from test_vocabulary import round_trip
 
 from musicjax import cleaning, encode, encoders, midi
 from musicjax.corpora import find_songs
 from musicjax.corpus import Corpus
 from musicjax.errors import InputError
-
-
-def settings(source, **changes):
-    data = load_config("tiny").data
-    data.source = str(source)
-    data.update(changes)
-    return data
 
 
 def test_a_folder_gives_its_midi_files_at_any_depth(tmp_path):

@@ -11,19 +11,12 @@ import time
 import numpy as np
 import pytest
 import symusic
-from conftest import ROOT, SHARED, encoded, load_config, random_song
+from conftest import ROOT, SHARED, encoded, load_config, random_song, settings
 
 from musicjax import encode, midi
 from musicjax.corpus import Corpus
 
 FILES = ("manifest.json", "songs.jsonl", "skipped.jsonl", "data.npy", "vocabulary.json")
-
-
-def settings(source, **changes):
-    data = load_config("tiny").data
-    data.source = str(source)
-    data.update(changes)
-    return data
 
 
 @pytest.fixture(scope="module")

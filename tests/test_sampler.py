@@ -164,8 +164,10 @@ def test_a_causal_model_makes_the_music_that_its_windows_would():
         sampling=Sampling(temperature=0.0, max_repeats=100),
     )
     assert made == 20
-    memory = model.read(start)
+    read = jax.jit(lambda model, tokens: model.read(tokens))
+    step = jax.jit(lambda model, memory, token: model.step(memory, token))
+    memory = read(model, start)
     for i in range(20):
         expected = vocab.without_unknown(memory.logits).argmax(-1)
         np.testing.assert_array_equal(tokens[:, i], expected)
-        memory = model.step(memory, expected)
+        memory = step(model, memory, expected)

@@ -28,6 +28,10 @@ def test_what_hangs_or_crashes_is_given_up_alone(number_of_workers):
     assert results == {i: i * i for i in range(9) if i not in (2, 5)}
 
 
+def test_nothing_to_do():
+    assert list(workers.run(work, [], workers=2)) == []
+
+
 @pytest.mark.parametrize("number_of_workers", [0, 1])
 def test_an_error_comes_through(number_of_workers):
     with pytest.raises(ValueError, match="as in one process"):
