@@ -33,6 +33,14 @@ def check_config(config: Config) -> None:
         f"less than 1 with data.test_share ({data.test_share}), so that songs are left to train on",
     )
     expect("data.songs", data.songs >= 0, "a number of songs, or 0 for all")
+    for name in ("least_notes", "versions", "longest_minutes", "least_qpm"):
+        expect(f"data.{name}", data[name] >= 0, "0 or more")
+    for name in ("most_megabytes", "seconds_per_file"):
+        expect(f"data.{name}", data[name] > 0, "more than 0")
+    expect("data.most_qpm", data.most_qpm > data.least_qpm, f"more than {data.least_qpm}")
+    for name in ("decade", "first_year", "last_year"):
+        expect(f"data.{name}", not data[name] or data.table, "0, or data.table to tell the years")
+    expect("data.decade", data.decade % 10 == 0, "such as 1970")
     expect("data.split_by", data.split_by in ("content", "index"), "'content' or 'index'")
     encodings = {"vocab": "vocabulary", "biaxial": "note_state"}
     expect("model.name", model.name in encodings, "'vocab' or 'biaxial'")
@@ -75,6 +83,7 @@ def _check_vocab(data, model, train, expect) -> None:
 
 def _check_biaxial(data, model, train, expect) -> None:
     expect("data.lowest", 0 <= data.lowest <= data.highest, "a MIDI pitch up to data.highest")
+    expect("data.longest_silence", data.longest_silence >= 0, "bars, or 0 to keep all")
     expect("data.highest", data.highest < 128, "a MIDI pitch, at most 127")
     for name in ("time_sizes", "note_sizes"):
         expect(

@@ -23,6 +23,7 @@ import numpy as np
 
 from musicjax import cleaning, cli, corpora, corpus, part, shards, workers
 from musicjax.cleaning import with_track
+from musicjax.config import check_config
 from musicjax.corpora import SongFile, piano_rolls, slakh
 from musicjax.corpora.table import read_table
 from musicjax.corpus import Corpus
@@ -66,7 +67,11 @@ def encode_corpus(data, output: str | Path, *, number_of_workers: int | None = N
         _drop_shards(partial, now)
         paths = _write_shards(data, files, partial, number_of_workers)
         with corpus.new_folder(output) as temporary:
-            manifest, songs, vocabulary, skipped = _assemble(data, files, paths, now, temporary)
+            try:
+                manifest, songs, vocabulary, skipped = _assemble(data, files, paths, now, temporary)
+            except InputError:  # no song is left: nothing to go on with
+                shutil.rmtree(partial)
+                raise
         shutil.rmtree(partial)
     stored = np.load(output / "data.npy", mmap_mode="r")
     return Corpus(manifest, songs, stored, vocabulary, skipped)
@@ -90,6 +95,8 @@ def _files(data) -> list[SongFile]:
                 "configs/polyphonic.py"
             )
         return [piano_rolls.song_file(data.source)]
+    if (Path(data.source).expanduser() / "manifest.json").is_file():
+        raise InputError(f"data.source is {data.source!r}, a corpus folder: train on it as it is")
     files = corpora.find_songs(data.source)
     if data.split_by != "index":
         return files
@@ -485,6 +492,7 @@ def _define_flags() -> None:
 def _main(flags) -> None:
     if flags.workers is not None and flags.workers < 1:
         raise InputError(f"workers is {flags.workers}; expected at least 1")
+    check_config(flags.config)
     data, output = with_track(flags.config.data), Path(flags.output)
     if flags.report and (output / "manifest.json").is_file():
         encoded = Corpus.load(output)

@@ -15,6 +15,7 @@ from conftest import ROOT, SHARED, encoded, load_config, random_song, settings
 
 from musicjax import encode, midi
 from musicjax.corpus import Corpus
+from musicjax.errors import InputError
 
 FILES = ("manifest.json", "songs.jsonl", "skipped.jsonl", "data.npy", "vocabulary.json")
 
@@ -93,6 +94,20 @@ def test_what_was_done_is_not_done_again_but_with_other_settings(many, tmp_path,
     shutil.rmtree(tmp_path / "corpus")
     with pytest.raises(KeyboardInterrupt):
         encode.encode_corpus(data, tmp_path / "corpus", number_of_workers=0)
+
+
+def test_nothing_is_left_of_what_gave_no_song(folder, tmp_path):
+    data = settings(folder, track="drums")
+    with pytest.raises(InputError, match="none of its 30 files gave a song"):
+        encode.encode_corpus(data, tmp_path / "corpus", number_of_workers=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_corpus_folder_is_not_encoded_again(folder, tmp_path):
+    encode.encode_corpus(settings(folder), tmp_path / "corpus", number_of_workers=0)
+    data = settings(tmp_path / "corpus")
+    with pytest.raises(InputError, match="a corpus folder: train on it as it is"):
+        encode.encode_corpus(data, tmp_path / "again", number_of_workers=0)
 
 
 def test_a_file_that_takes_too_long_costs_itself_alone(folder, tmp_path):

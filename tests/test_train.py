@@ -198,6 +198,11 @@ def test_every_variant_trains_two_steps(variant, folder, tmp_path, monkeypatch):
         ("model.input", "onehot", "'embedding' or 'scalar'"),
         ("data.test_share", 0.95, "less than 1 with data.test_share"),
         ("train.window", -3, "at least 1"),
+        ("train.devices", -1, "0 or more"),
+        ("data.most_qpm", 10.0, "more than 20"),
+        ("data.decade", 1970, "data.table to tell the years"),
+        ("data.longest_minutes", -1.0, "0 or more"),
+        ("model.causal", True, "False where model.causal is set"),
     ],
 )
 def test_impossible_configs_are_one_clear_line(tiny, tmp_path, field, value, expected):
