@@ -116,14 +116,15 @@ def prepare(song: Song, data, track: str | None = None) -> Prepared:
     bars_cut = 0
     if "longest_silence" in data and data.longest_silence:
         chosen, bars_cut = without_silence(chosen, data.longest_silence)
-    if not data.transpose:
-        return Prepared(chosen, rule, None, 0, bars_cut)
-    return Prepared(*_in_c(chosen, rule), bars_cut)
+    found, semitones = None, 0
+    if data.transpose:
+        chosen, found, semitones = key.transpose_to_c(chosen)
+    return Prepared(chosen, rule, found, semitones, bars_cut)
 
 
-def _in_c(song: Song, rule: str) -> tuple[Song, str, key.Key | None, int]:
-    song, found, semitones = key.transpose_to_c(song)
-    return song, rule, found, semitones
+def track_names(song: Song) -> str:
+    """The names of a song's tracks, each once, for messages."""
+    return ", ".join(sorted({track.name or "(no name)" for track in song.tracks}))
 
 
 def prepare_prime(song: Song, data, track: str | None = None) -> Prepared:
@@ -135,9 +136,8 @@ def prepare_prime(song: Song, data, track: str | None = None) -> Prepared:
     track = track or with_track(data).track
     prepared = prepare(song, data, track)
     if not prepared.song.tracks:
-        names = ", ".join(sorted({track.name or "(no name)" for track in song.tracks}))
         raise InputError(
-            f"{song.source}: no track for {track!r}; its tracks are {names}; choose by "
+            f"{song.source}: no track for {track!r}; its tracks are {track_names(song)}; choose by "
             "--prime_track, such as --prime_track=all"
         )
     return prepared
@@ -181,7 +181,7 @@ def without_silence(song: Song, longest: int) -> tuple[Song, int]:
         number = np.searchsorted(starts, ticks, side="right")
         last = np.maximum(number - 1, 0)
         inside = np.where(number > 0, np.minimum(ticks - starts[last], lengths[last]), 0)
-        return ticks - before[last] * (number > 0) - inside
+        return ticks - before[last] - inside
 
     def events(rows):
         return tuple(row._replace(tick=int(moved(row.tick))) for row in rows)

@@ -25,7 +25,6 @@ from musicjax.errors import InputError
 from musicjax.vocabulary import Vocabulary
 
 FORMAT = 3
-SPLITS = ("train", "validation", "test")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

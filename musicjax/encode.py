@@ -151,7 +151,7 @@ def _write_shards(data, files: list[SongFile], partial: Path, number_of_workers:
             if isinstance(result, workers.Failure):
                 failed.append(missing[i])
                 continue
-            skipped += sum("reason" in row for row in shards.load_rows(paths[missing[i]]))
+            skipped += result
             bar.set_postfix(skipped=skipped, refresh=False)
             bar.update(len(groups[missing[i]]))
         for number in failed:
@@ -448,7 +448,7 @@ def open_corpus(data, cache: str | Path | None = None) -> Corpus:
 def describe(encoded: Corpus) -> str:
     """Lines for people: what came in, what was left out, what is there."""
     counts = encoded.manifest["counts"]
-    splits = ", ".join(f"{len(encoded.split(split))} {split}" for split in corpus.SPLITS)
+    splits = ", ".join(f"{len(encoded.split(split))} {split}" for split in corpora.SPLITS)
     songs = f"{counts['songs']} songs of {counts['files']} files ({splits})"
     if encoded.vocabulary:
         lines = [

@@ -4,8 +4,9 @@ Both give a song's data, and fields to tell of it: `content`, by which songs are
 which is equal for songs of the same notes in whatever key; and what the encoding lost.
 """
 
+import dataclasses
 import hashlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,8 @@ def states_of(song: Song, data) -> EncodedStates:
     return encoded if data.articulate else encoded._replace(states=encoded.states[..., :1])
 
 
-class NumberedTokens(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class NumberedTokens:
     """A song's tokens: `types`, each once, and int32 [length], the number of each token's type."""
 
     numbers: np.ndarray

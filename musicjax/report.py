@@ -148,7 +148,7 @@ def _tables(corpus: Corpus) -> list[dict[str, Any]]:
     if repairs:
         text = "What was wrong in a file and mended by reading."
         tables.append(_table("repairs", "Repairs", text, "what, songs", repairs.items()))
-    decades = collections.Counter(song["decade"] for song in songs if "decade" in song)
+    decades = _decades(songs)
     if decades:
         unknown = len(songs) - decades.total()
         text = f"Of {unknown} songs no table tells the decade."
@@ -176,6 +176,11 @@ def _tables(corpus: Corpus) -> list[dict[str, Any]]:
 
 def _counted(counts: dict[str, int]) -> list[tuple[str, int]]:
     return [(name.replace("_", " "), number) for name, number in counts.items()]
+
+
+def _decades(songs: list[dict]) -> collections.Counter[int]:
+    """How many songs there are of each decade, of those whose decade is known."""
+    return collections.Counter(song["decade"] for song in songs if "decade" in song)
 
 
 def _parts(songs: list[dict]) -> list[tuple]:
@@ -214,7 +219,7 @@ def _figures(corpus: Corpus) -> dict[str, Any]:
     """Pictures by name; those for which the corpus has no data are left out."""
     songs = corpus.songs
     figures = {}
-    decades = collections.Counter(song["decade"] for song in songs if "decade" in song)
+    decades = _decades(songs)
     if decades:
         labels = [f"{decade}s" for decade in sorted(decades)]
         heights = [decades[decade] for decade in sorted(decades)]

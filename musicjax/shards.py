@@ -57,8 +57,8 @@ def _as_bytes(value: list) -> np.ndarray:
     return np.frombuffer(json.dumps(value).encode(), np.uint8)
 
 
-def write_shard(path: Path, files: list[SongFile], data, given_up: dict[str, list[str]]) -> None:
-    """Encodes files as a shard.
+def write_shard(path: Path, files: list[SongFile], data, given_up: dict[str, list[str]]) -> int:
+    """Encodes files as a shard; gives how many were left out.
 
     Args:
         path: of the shard.
@@ -77,6 +77,7 @@ def write_shard(path: Path, files: list[SongFile], data, given_up: dict[str, lis
         if song is not None:
             songs.append(song)
     _shard(rows, songs, data).save(path)
+    return len(rows) - len(songs)
 
 
 def write_rolls(path: Path, data) -> None:
@@ -134,8 +135,7 @@ def _encode_file(file: SongFile, data) -> tuple[dict[str, Any], Any]:
     prepared = cleaning.prepare(song, data)
     chosen = prepared.song
     if not chosen.tracks:
-        names = sorted({track.name or "(no name)" for track in song.tracks})
-        raise SongError(file.path, "no_track", f"has {', '.join(names)}")
+        raise SongError(file.path, "no_track", f"has {cleaning.track_names(song)}")
     if chosen.num_notes < data.least_notes:
         found = f"{chosen.num_notes} notes, at least {data.least_notes}"
         raise SongError(file.path, "few_notes", found)

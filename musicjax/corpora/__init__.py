@@ -8,6 +8,8 @@ from musicjax import midi
 from musicjax.errors import InputError, SongError
 from musicjax.song import Song
 
+SPLITS = ("train", "validation", "test")
+
 
 @dataclasses.dataclass(frozen=True)
 class SongFile:

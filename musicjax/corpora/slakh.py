@@ -15,12 +15,11 @@ import re
 from pathlib import Path
 
 from musicjax import midi
-from musicjax.corpora import SongFile, folder, read_bytes
+from musicjax.corpora import SPLITS, SongFile, folder, read_bytes
 from musicjax.errors import SongError
 from musicjax.song import Song, Track
 
 _METADATA = "metadata.yaml"
-_SPLITS = ("train", "validation", "test")
 _STEM = re.compile(r"S\d{1,3}")
 _UUID = re.compile(r"[0-9a-f]{32}")
 _MOST_METADATA = 1_000_000  # bytes
@@ -44,7 +43,7 @@ def find_songs(root: Path, files: list[SongFile]) -> list[SongFile]:
     for path in folders:
         name = folder.writable(path.relative_to(root).as_posix())
         metadata, above = {}, path.parent.name
-        if above in _SPLITS:
+        if above in SPLITS:
             metadata["split"] = above
         elif above == "omitted":
             metadata["refused"] = ("omitted", "Slakh leaves it out, as a copy in another split")
@@ -106,8 +105,9 @@ def _metadata(path: Path) -> tuple[str, dict[str, dict]]:
     """The UUID, and of each stem the fields of its Track that the metadata knows."""
     import yaml
 
+    content = read_bytes(path, _MOST_METADATA)
     try:
-        metadata = yaml.safe_load(read_bytes(path, _MOST_METADATA))
+        metadata = yaml.safe_load(content)
         uuid = str(metadata["UUID"])
         stems = {}
         for stem, told in metadata["stems"].items():
@@ -130,8 +130,6 @@ def _metadata(path: Path) -> tuple[str, dict[str, dict]]:
         ValueError,
         AttributeError,
     ) as error:
-        if isinstance(error, SongError):
-            raise
         line = " ".join(f"{type(error).__name__}: {error}".split())
         raise SongError(path, "corrupt", f"metadata of no Slakh track ({line[:200]})") from None
     return uuid, dict(sorted(stems.items()))

@@ -14,12 +14,11 @@ import csv
 import functools
 from pathlib import Path, PurePosixPath
 
-from musicjax.corpora import SongFile
+from musicjax.corpora import SPLITS, SongFile
 from musicjax.errors import InputError
 
 _KEYS = ("md5", "uuid", "track_id", "path", "file", "id", "track", "name")
 _FIELDS = ("artist", "title", "year", "decade", "split")
-_SPLITS = ("train", "validation", "test")
 
 
 class Table:
@@ -105,8 +104,8 @@ def _row(record: dict, where: str) -> tuple[set[str], dict]:
         del told["year"]
     if "year" in told:
         told["decade"] = told["year"] // 10 * 10
-    if told.get("split", "train") not in _SPLITS:
+    if told.get("split", "train") not in SPLITS:
         raise InputError(
-            f"{where}: split is {told['split']!r}; expected {', '.join(_SPLITS)}, or nothing"
+            f"{where}: split is {told['split']!r}; expected {', '.join(SPLITS)}, or nothing"
         )
     return keys, told
