@@ -25,7 +25,7 @@ from jax import lax
 
 from musicjax import note_state
 from musicjax.models.lstm import LSTMBank, State
-from musicjax.models.note_features import Layout, fold, note_features, project
+from musicjax.models.note_features import Layout, note_features, project
 from musicjax.vocabulary import Vocabulary
 
 SUMMARY = ("loss", "play_f1", "articulate_f1")
@@ -157,8 +157,7 @@ class Model(nnx.Module):
         if self.tied:
             features = note_features(states, beat, self.layout)
             return first.project(jnp.swapaxes(features, 0, 1).reshape(t, 1, b * n, -1))
-        folded = fold(first.w_x[...], first.b[...], self.layout)
-        return jnp.swapaxes(project(states, beat, folded, self.layout), 1, 2)
+        return project(states, beat, first.w_x[...], first.b[...], self.layout)
 
     def carry(self, batch: int) -> list[State]:
         """The state before the first step, of each LSTM along time."""

@@ -9,10 +9,9 @@
 
 With the play bit alone the neighbours take 25 places, and the whole 55.
 
-All of it is affine in the note states. So its product with an LSTM's weights, which is all that the
-model needs of it, can be had from the note states directly: `fold` and `project` never make the 80
-numbers. That pays where each note has weights of its own; where they share them, one product with
-the features takes fewer operations.
+Where each note has weights of its own, all but the neighbours and the counts is a constant of the
+note, and the counts are those of the pitch classes, rotated. `project` uses that: its product with
+the weights is of 62 numbers, and 12 of them are the same for all notes.
 
 Axes: B batch, T time step, N note, C bit, F feature, G gate (4H).
 Source: paper section 2.1 and figure 2, after Johnson's and Kotecha's networks [3].
@@ -83,60 +82,35 @@ def note_features(states: jax.Array, beat: jax.Array, layout: Layout) -> jax.Arr
     )
 
 
-class Folded(NamedTuple):
-    """The affine map from note states to what an LSTM makes of their features.
-
-    Attributes:
-        states: [N C, N, G], of each cell for each note.
-        beat: [1 or N, 4, G].
-        bias: [N, G].
-    """
-
-    states: jax.Array
-    beat: jax.Array
-    bias: jax.Array
-
-
-def fold(w_x: jax.Array, b: jax.Array, layout: Layout) -> Folded:
-    """The map of an LSTM's weights.
-
-    Args:
-        w_x: [1, F, G], the same for all notes, or [N, F, G].
-        b: [1, G] or [N, G].
-        layout: of the features.
-    """
-    n, c = layout.notes, layout.bits
-    gates = w_x.shape[-1]
-    first, classes, last = 13, 13 + (2 * REACH + 1) * c, layout.size - 5
-    around = w_x[:, first:classes].reshape(-1, 2 * REACH + 1, c, gates)
-    # Cell m seen from note n stands at place m - n + REACH, if it is there.
-    place = np.arange(n)[:, None] - np.arange(n) + REACH
-    near = (place >= 0) & (place <= 2 * REACH)
-    copy = np.zeros(n, int) if len(w_x) == 1 else np.arange(n)
-    dense = around[copy, np.clip(place, 0, 2 * REACH)] * near[..., None, None]  # [M, N, C, G]
-    counted = w_x[:, classes:last][copy, _class_of(layout)]  # [M, N, G]
-    dense = dense.at[:, :, 0].add(counted)
-    dense = jnp.moveaxis(dense, 2, 1).reshape(n * c, n, gates)
-    constant = jnp.broadcast_to(w_x[:, :first], (n, first, gates))
-    bias = jnp.einsum("nf,nfg->ng", _constant_features(layout), constant) + b
-    return Folded(dense, w_x[:, last : last + 4], bias)
-
-
-def project(states: jax.Array, beat: jax.Array, folded: Folded, layout: Layout) -> jax.Array:
-    """note_features(states, beat) w_x + b, without making the features.
+def project(
+    states: jax.Array, beat: jax.Array, w_x: jax.Array, b: jax.Array, layout: Layout
+) -> jax.Array:
+    """note_features(states, beat) w_x + b, of weights that each note has of its own.
 
     Args:
         states, beat, layout: as in note_features.
-        folded: of w_x and b.
+        w_x: [N, F, G].
+        b: [N, G].
     Returns:
-        [T, B, N, G].
+        [T, N, B, G].
     """
-    batch, t, n, c = states.shape
-    flat = jnp.swapaxes(states.reshape(batch, t, n * c), 0, 1).astype(folded.bias.dtype)
-    projected = jnp.einsum("tbi,ing->tbng", flat, folded.states) + folded.bias
+    batch, t, n, _ = states.shape
+    first, classes, last = 13, 13 + (2 * REACH + 1) * layout.bits, layout.size - 5
+    states = jnp.swapaxes(states, 0, 1).astype(b.dtype)
+    padded = jnp.pad(states, ((0, 0), (0, 0), (REACH, REACH), (0, 0)))
+    around = [padded[:, :, note : note + 2 * REACH + 1] for note in range(n)]
+    around = jnp.stack(around).reshape(n, t, batch, -1)
+    # Notes of each pitch class: the same for all, so it is the weights that are rotated.
+    counts = states[..., 0] @ np.eye(12, dtype=np.float32)[np.arange(n) % 12]
+    seen = jnp.concatenate([around, jnp.broadcast_to(counts, (n, *counts.shape))], axis=-1)
+    note = np.arange(n)[:, None]
+    counted = w_x[note, classes + _slot(np.arange(12), note, layout)]
+    weights = jnp.concatenate([w_x[:, first:classes], counted], axis=1)
+    constant = jnp.einsum("nf,nfg->ng", _constant_features(layout), w_x[:, :first]) + b
+    projected = jnp.einsum("ntbf,nfg->tnbg", seen, weights) + constant[:, None]
     if layout.beat != "none":
-        beats = jnp.swapaxes(_beat_features(beat, layout), 0, 1)
-        projected += jnp.einsum("tbk,nkg->tbng", beats, folded.beat)
+        beats = _beat_features(beat, layout)
+        projected += jnp.einsum("btk,nkg->tnbg", beats, w_x[:, last : last + 4])
     return projected
 
 
@@ -149,15 +123,15 @@ def _constant_features(layout: Layout) -> np.ndarray:
     )
 
 
-def _class_of(layout: Layout) -> np.ndarray:
-    """int [M, N]: the slot in which cell m counts for note n."""
-    index = np.arange(layout.notes)
-    return (index[:, None] - index - (1 if layout.rotated else 0)) % 12
+def _slot(cell: np.ndarray, note: np.ndarray, layout: Layout) -> np.ndarray:
+    """The slot among the interval classes in which a cell counts for a note."""
+    return (cell - note - (1 if layout.rotated else 0)) % 12
 
 
 def _interval_classes(layout: Layout) -> np.ndarray:
-    """float32 [M, N, 12]: one-hot of _class_of."""
-    return np.eye(12, dtype=np.float32)[_class_of(layout)]
+    """float32 [M, N, 12]: one-hot of the slots of all cells, for all notes."""
+    index = np.arange(layout.notes)
+    return np.eye(12, dtype=np.float32)[_slot(index[:, None], index, layout)]
 
 
 def _beat_features(beat: jax.Array, layout: Layout) -> jax.Array:
