@@ -218,7 +218,7 @@ def train(
                     continue  # the epoch's end saves what belongs to it
                 # What one process is told, or its clock, is followed by all at the same step.
                 due = time.monotonic() - saved_at > 60 * options.checkpoint_minutes
-                stop, due = devices.gather(stopped.is_set(), due).any(axis=0)
+                stop, due = np.any(devices.gather(stopped.is_set(), due), axis=0)
                 if stop:
                     progress.close()
                     checkpoint.save(checkpoints, state, batches)

@@ -12,7 +12,7 @@ config and work dir (on a disk that all share), and
     --coordinator=HOST:PORT --processes=N --process=I
 
 or, under Slurm or Open MPI, --coordinator=auto. The first writes and prints. Stopped by a signal to
-any of them, all stop at the same step; if one is lost, the others end with an error.
+any of them, all stop at the same step; if one is lost, jax ends the others within two minutes.
 """
 
 import contextlib
