@@ -68,7 +68,7 @@ def get_config(variant: str = "") -> Config:
     train.clip_norm = 0.0  # of the gradient; 0: none
     train.steps_per_call = 5  # training steps in one compiled call
     train.checkpoint_minutes = 10.0  # besides the end of each epoch
-    train.devices = 1  # that share each batch; 0: all there are; a CPU is split into as many
+    train.devices = 1  # of each process, that share a batch; 0: all; a CPU is split into as many
 
     def shared() -> None:
         data.songs = 0

@@ -61,7 +61,7 @@ def get_config(variant: str = "") -> Config:
     train.class_weights = 1.0  # weight = frequency ** -this; 0: all classes alike
     train.steps_per_call = 10  # training steps in one compiled call
     train.checkpoint_minutes = 10.0  # besides the end of each epoch
-    train.devices = 1  # that share each batch; 0: all there are; a CPU is split into as many
+    train.devices = 1  # of each process, that share a batch; 0: all; a CPU is split into as many
 
     match variant:
         case "":

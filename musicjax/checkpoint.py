@@ -95,7 +95,7 @@ def save(
     """
     checkpoints.save_checkpointables_async(
         int(state.step),
-        {"params": nnx.to_pure_dict(state.params), "rest": _rest(state), "data": batches},
+        {"params": nnx.to_pure_dict(state.params), "rest": _rest(state), "data": _Place(batches)},
         metrics=None if validation_loss is None else {"validation_loss": validation_loss},
         force=True,  # by default Orbax skips a save while another is under way
         overwrite=True,
@@ -103,19 +103,51 @@ def save(
 
 
 def restore(checkpoints: ocp.training.Checkpointer, state: TrainState, batches) -> TrainState:
-    """The last checkpoint's state; `batches` is moved to its place. `state` gives the shapes."""
+    """The last checkpoint's state; `batches` is moved to its place. `state` gives the shapes, and
+    where the arrays lie; another number of devices or processes may have saved them.
+    """
+    everywhere = state.step.sharding
     loaded = checkpoints.load_checkpointables(
         None,
         {
-            "params": _on_device(nnx.to_pure_dict(state.params)),
-            "rest": _on_device(_rest(state)),
-            "data": batches,
+            "params": _placed(nnx.to_pure_dict(state.params), everywhere),
+            "rest": _placed(_rest(state), everywhere),
+            "data": _Place(batches),
         },
     )
     nnx.replace_by_pure_dict(state.params, loaded["params"])
     rest = loaded["rest"]
     optimizer = jax.tree.unflatten(jax.tree.structure(state.optimizer), rest["optimizer"])
     return TrainState(rest["step"], state.params, optimizer, rest["sums"])
+
+
+class _Place:
+    """The place in the data, which is the same for all processes, as Orbax saves and loads it.
+
+    Grain's iterator, given to Orbax, would write a file for each process, and could only be loaded
+    by as many.
+    """
+
+    file = "process_0-of-1.json"  # as Grain names it
+
+    def __init__(self, batches):
+        self._batches = batches
+
+    async def save(self, directory):
+        state = json.dumps(self._batches.get_state())
+
+        async def write():
+            folder = await directory.await_creation()
+            if jax.process_index() == 0:
+                (folder / self.file).write_text(state)
+
+        return write()
+
+    async def load(self, directory):
+        async def read():
+            self._batches.set_state(json.loads((directory / self.file).read_text()))
+
+        return read()
 
 
 def _rest(state: TrainState) -> dict:
@@ -206,7 +238,8 @@ def load_trained(workdir: str | Path, which: str = "best") -> Trained:
                 f"{workdir}: checkpoint {chosen.step} holds another model than config.json tells; "
                 "train again in a new --workdir"
             )
-        loaded = checkpoints.load_checkpointables(chosen.step, {"params": _on_device(shapes)})
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        loaded = checkpoints.load_checkpointables(chosen.step, {"params": _placed(shapes, device)})
     nnx.replace_by_pure_dict(params, loaded["params"])
     return Trained(nnx.merge(graph, params), config, vocabulary, chosen.step)
 
@@ -220,7 +253,6 @@ def _shapes(tree) -> dict[str, tuple[int, ...]]:
     return dict(zip(places, (tuple(leaf.shape) for _, leaf in leaves), strict=True))
 
 
-def _on_device(tree):
-    """The shapes of a tree, to be restored on this machine's first device."""
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), tree)
+def _placed(tree, sharding: jax.sharding.Sharding):
+    """The shapes of a tree, to be restored as a sharding tells."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)

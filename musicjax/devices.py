@@ -1,21 +1,57 @@
 """The devices that share each batch: every one has all weights and a part of the rows.
 
-The compiled step is the same for one device and for many: arrays say where they lie, and XLA adds
-up what the devices' gradients need. So the losses are the same, but for the order of sums.
+The compiled step is the same for one device and for many, of one process or of several: arrays say
+where they lie, and XLA adds up what the devices' gradients need. So the losses are the same, but
+for the order of sums. Each process makes all batches, and gives its own devices their rows.
 """
 
 import contextlib
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from musicjax.errors import InputError
 
 
+def join(coordinator: str, processes: int | None = None, process: int | None = None) -> None:
+    """Joins the other processes that train together, before jax computes anything.
+
+    Args:
+        coordinator: host:port of process 0, which listens there; or "auto", where Slurm or Open MPI
+            tells jax all three.
+        processes: how many there are.
+        process: this one's number, from 0.
+    Raises:
+        InputError: jax is not told enough, or does not reach the others within five minutes.
+    """
+    # It would catch SIGTERM; musicjax.loop stops all processes at the same step by itself.
+    jax.config.update("jax_enable_preemption_service", False)
+    address = None if coordinator == "auto" else coordinator
+    try:
+        jax.distributed.initialize(address, processes, process)
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            f"coordinator is {coordinator!r}, processes {processes}, process {process}: {error}; "
+            "expected host:port of process 0, how many processes, and which of them this is, or "
+            "auto under Slurm or Open MPI"
+        ) from None
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes and prints."""
+    return jax.process_index() == 0
+
+
+def gather(*values: int) -> np.ndarray:
+    """What each process gives, int32 [processes, values]; waits until all have called it."""
+    return np.asarray(multihost_utils.process_allgather(np.array(values, np.int32)))
+
+
 def make_mesh(number: int, batch_size: int) -> Mesh:
-    """The first `number` devices, or all if it is 0. A CPU is split into as many as are asked for,
-    if nothing has run on it yet.
+    """The first `number` devices of each process, or all if it is 0. A CPU is split into as many as
+    are asked for, if nothing has run on it yet.
 
     Raises:
         InputError: fewer devices, or a batch that cannot be shared evenly.
@@ -23,12 +59,14 @@ def make_mesh(number: int, batch_size: int) -> Mesh:
     if number > 1 and jax.config.jax_num_cpu_devices < number:  # pyright: ignore[reportAttributeAccessIssue]
         with contextlib.suppress(RuntimeError):  # devices are made already; enough, perhaps
             jax.config.update("jax_num_cpu_devices", number)
-    devices = jax.devices()[: number or None]
-    if len(devices) < number:
+    there = [jax.local_devices(process) for process in range(jax.process_count())]
+    fewest = min(map(len, there))
+    if fewest < number:
         raise InputError(
-            f"train.devices is {number}, but jax has {len(devices)}; lower it, or start anew (a "
+            f"train.devices is {number}, but jax has {fewest}; lower it, or start anew (a "
             "CPU can only be split before anything has run on it)"
         )
+    devices = [device for own in there for device in own[: number or None]]
     if batch_size % len(devices):
         raise InputError(
             f"train.batch_size is {batch_size}, which {len(devices)} devices cannot share evenly; "
@@ -45,3 +83,13 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def shared(mesh: Mesh, axis: int) -> NamedSharding:
     """An array whose rows, along an axis, are shared by the devices."""
     return NamedSharding(mesh, PartitionSpec(*[None] * axis, "data"))
+
+
+def put(tree, sharding: Sharding):
+    """The arrays of a tree, which each process has whole, on the devices of a sharding."""
+
+    def placed(array) -> jax.Array:
+        whole = np.asarray(array)
+        return jax.make_array_from_callback(whole.shape, sharding, whole.__getitem__)
+
+    return jax.tree.map(placed, tree)

@@ -11,6 +11,7 @@ Training does this by itself and keeps the result in the user's cache folder; it
 while every setting of `config.data` and every source file is the same.
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -51,18 +52,13 @@ def encode_corpus(data, output: str | Path, *, number_of_workers: int | None = N
         InputError: no source, no MIDI file, or no song left; piano rolls or a table that do not
             fit; `output` exists.
     """
-    import filelock
-
     data = with_track(data)
     files, output = _files(data), Path(output)
     now = fingerprint(data, files)
     if number_of_workers is None:
         number_of_workers = workers.cores()
     partial = output.parent / f".{output.name}.partial"
-    corpus.expect_new(output)
-    partial.mkdir(parents=True, exist_ok=True)
-    # Two processes that train on the same songs encode them once.
-    with filelock.FileLock(partial / "lock"):
+    with _lock(partial, output):
         corpus.expect_new(output)
         _drop_shards(partial, now)
         paths = _write_shards(data, files, partial, number_of_workers)
@@ -70,11 +66,33 @@ def encode_corpus(data, output: str | Path, *, number_of_workers: int | None = N
             try:
                 manifest, songs, vocabulary, skipped = _assemble(data, files, paths, now, temporary)
             except InputError:  # no song is left: nothing to go on with
-                shutil.rmtree(partial)
+                shutil.rmtree(partial, ignore_errors=True)
                 raise
-        shutil.rmtree(partial)
+        # One that waits may make the lock anew meanwhile, and leave the folder to nobody.
+        shutil.rmtree(partial, ignore_errors=True)
     stored = np.load(output / "data.npy", mmap_mode="r")
     return Corpus(manifest, songs, stored, vocabulary, skipped)
+
+
+@contextlib.contextmanager
+def _lock(partial: Path, output: Path) -> Iterator[None]:
+    """Two processes that train on the same songs encode them once: the other waits here.
+
+    Raises:
+        InputError: `output` is there now.
+    """
+    import filelock
+
+    lock = filelock.FileLock(partial / "lock")
+    while not lock.is_locked:
+        corpus.expect_new(output)
+        partial.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # it was done, and has removed the folder
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _is_rolls(data) -> bool:

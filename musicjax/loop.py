@@ -96,13 +96,17 @@ def make_train_steps(loss_fn: Callable, optimizer, seed: int, mesh: Mesh | None 
 
 def make_evaluate(loss_fn: Callable, metrics: Callable, mesh: Mesh | None = None) -> Callable:
     """(params, batches) -> metrics over all of the batches, nothing dropped out."""
-    rows = devices.shared(mesh, 0) if mesh else None
-    sums_of = jax.jit(lambda params, batch: loss_fn(params, batch, None)[1])
+    everywhere = devices.replicated(mesh) if mesh else None
+
+    @functools.partial(jax.jit, out_shardings=everywhere)
+    def sums_of(params, batch):
+        return loss_fn(params, batch, None)[1]
 
     def evaluate(params, batches) -> dict[str, float]:
         total: dict[str, float] = {}
         for batch in batches:
-            for name, value in sums_of(params, jax.device_put(batch, rows)).items():
+            rows = devices.put(batch, devices.shared(mesh, 0)) if mesh else batch
+            for name, value in sums_of(params, rows).items():
                 total[name] = total.get(name, 0.0) + float(value)
         return metrics(total)
 
@@ -115,9 +119,12 @@ def train(
     source: Examples,
     held_out: Examples,
     workdir: Path,
+    mesh: Mesh,
     watched: str = "validation",
 ) -> dict[str, float]:
     """Trains to the config's last epoch, from the last checkpoint if the work dir has one.
+
+    Where several processes train together, each calls it; the first writes and prints.
 
     Args:
         config: checked by musicjax.train.
@@ -125,12 +132,13 @@ def train(
         source: to train on.
         held_out: to measure after each epoch.
         workdir: holds config.json already.
+        mesh: the devices that share each batch.
         watched: the split that `held_out` is. The checkpoint that does best on "validation" is
             kept; nothing is chosen by "test".
     Returns:
         the last epoch's line of metrics.jsonl.
     Raises:
-        InputError: the loss is no longer a number.
+        InputError: the loss is no longer a number; or the processes see different work dirs.
         KeyboardInterrupt: stopped by SIGINT or SIGTERM; a checkpoint was saved.
     """
     # --- input ------------------------------------------------------------------------------
@@ -145,7 +153,6 @@ def train(
         print(f"{name}: {len(split)} {type(split).__name__.lower()}{short}")
 
     # --- model and optimizer ----------------------------------------------------------------
-    mesh = devices.make_mesh(options.devices, options.batch_size)
     module = MODELS[config.model.name]
     loss_of = module.make_loss(config, vocabulary)
     graph, params = nnx.split(module.build(config, vocabulary))
@@ -162,6 +169,7 @@ def train(
     evaluate = make_evaluate(loss_fn, module.metrics, mesh)
     size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     on = f" on {mesh.size} devices" if mesh.size > 1 else ""
+    on += f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
     print(
         f"model: {size:,} parameters; {steps_per_epoch} steps an epoch, {options.epochs} epochs{on}"
     )
@@ -170,11 +178,13 @@ def train(
     with contextlib.ExitStack() as stack:
         stack.callback(batches.close)
         checkpoints = stack.enter_context(checkpoint.open_checkpoints(workdir))
-        if checkpoints.latest is not None:
+        state = devices.put(state, devices.replicated(mesh))
+        if _latest_step(checkpoints, workdir):
             state = checkpoint.restore(checkpoints, state, batches)
             print(f"going on from step {int(state.step)}")
-        state = jax.device_put(state, devices.replicated(mesh))
-        writer = stack.enter_context(SummaryWriter(str(workdir), flush_secs=10))
+        writer = None
+        if devices.is_first():
+            writer = stack.enter_context(SummaryWriter(str(workdir), flush_secs=10))
         lines = _read_metrics(workdir, before=int(state.step))
         stopped = stack.enter_context(_stop_signal())
 
@@ -190,25 +200,30 @@ def train(
                 desc=f"epoch {epoch + 1}/{options.epochs}",
                 unit="step",
                 leave=False,
+                disable=writer is None,
             )
             for group in _groups(batches, options.steps_per_call, steps_per_epoch - done):
                 count = len(group)
-                stacked = jax.device_put(
+                stacked = devices.put(
                     _stack(group, options.steps_per_call), devices.shared(mesh, 1)
                 )
                 state, losses = train_steps(state, stacked, count)
-                _check_finite(np.asarray(losses[:count]), step, workdir)
+                losses = np.asarray(losses)[:count]
+                _check_finite(losses, step, workdir)
                 step += count
                 examples += int(sum(batch["present"].sum() for batch in group))
                 progress.update(count)
-                progress.set_postfix(loss=f"{float(losses[count - 1]):.3f}", refresh=False)
+                progress.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
                 if step % steps_per_epoch == 0:
                     continue  # the epoch's end saves what belongs to it
-                if stopped.is_set():
+                # What one process is told, or its clock, is followed by all at the same step.
+                due = time.monotonic() - saved_at > 60 * options.checkpoint_minutes
+                stop, due = np.any(devices.gather(stopped.is_set(), due), axis=0)
+                if stop:
                     progress.close()
                     checkpoint.save(checkpoints, state, batches)
                     raise _stopped(step)
-                if time.monotonic() - saved_at > 60 * options.checkpoint_minutes:
+                if due:
                     checkpoint.save(checkpoints, state, batches)
                     saved_at = time.monotonic()
             progress.close()
@@ -229,19 +244,32 @@ def train(
                 **{f"{watched}_{name}": value for name, value in held.items()},
             }
             lines.append(line)
-            text = "".join(json.dumps(row) + "\n" for row in lines)
-            checkpoint.write_whole(workdir / "metrics.jsonl", text)
-            unit = module.loss_unit(config)
-            plot_losses(lines, workdir / "loss.png", watched, unit, config.model.dropout)
-            for name, value in line.items():
-                writer.add_scalar(name.replace("_", "/", 1), value, step)
+            if writer:
+                text = "".join(json.dumps(row) + "\n" for row in lines)
+                checkpoint.write_whole(workdir / "metrics.jsonl", text)
+                unit = module.loss_unit(config)
+                plot_losses(lines, workdir / "loss.png", watched, unit, config.model.dropout)
+                for name, value in line.items():
+                    writer.add_scalar(name.replace("_", "/", 1), value, step)
             scored = held["loss"] if watched == "validation" else None
             checkpoint.save(checkpoints, state, batches, scored)
             saved_at = time.monotonic()
             print(_describe(line, options.epochs, watched, module.SUMMARY), flush=True)
-            if stopped.is_set() and step < total_steps:
+            if step < total_steps and devices.gather(stopped.is_set()).any():
                 raise _stopped(step)
     return lines[-1]
+
+
+def _latest_step(checkpoints, workdir: Path) -> int:
+    """The last checkpoint's step, 0 without one; the same for each process."""
+    latest = checkpoints.latest
+    seen = devices.gather(latest.step if latest else 0)[:, 0].tolist()
+    if len(set(seen)) > 1:
+        raise InputError(
+            f"{workdir}: the processes see its last checkpoint at steps {seen}; expected one "
+            "folder that all of them share"
+        )
+    return seen[0]
 
 
 def _stopped(step: int) -> KeyboardInterrupt:
