@@ -53,7 +53,7 @@ def main() -> None:
         batches = training_batches(
             source, batch_size=config.train.batch_size, seed=0, epochs=1_000_000
         )
-        step = musicjax_runner(peers, config, naive=False)
+        step = musicjax_runner(peers, config)
         step()
         next(batches)
         taken: dict[str, list[float]] = {"batch": [], "step": []}

@@ -27,15 +27,21 @@ Peers, same model, batch and optimizer, dropout included, in the same run, in tu
     torch loops    nsm: an nn.LSTM for each note and for each step, as the paper's authors wrote it
     torch batched  nsm: batched over notes and steps, a Python loop over the recurrent axis
 
+All of them run in a process whose malloc has large pages, as musicjax.train starts itself, and in
+one whose malloc is as it is (--allocator picks one). Ratios are within one kind of process.
+
 Prints the median and spread of each, compile time apart; the last line is JSON.
 """
 
 import argparse
+import importlib.metadata
 import json
 import os
 import platform
 import resource
 import statistics
+import subprocess
+import sys
 import time
 
 import jax
@@ -44,12 +50,16 @@ import optax
 from flax import nnx
 
 from benchmarks import nsm_peers, vocab_peers
-from musicjax import devices
+from musicjax import allocator, devices
 from musicjax.config import Config
 from musicjax.loop import make_optimizer, make_train_steps, new_state
 from musicjax.models import MODELS, lstm
 
 STEPS_PER_CALL = 4
+ALLOCATORS = {
+    "with large pages": allocator.environment(),
+    "as it is": {name: value for name, value in os.environ.items() if name != allocator.VARIABLE},
+}
 PAPER_SONGS_PER_SECOND = 350 * 10 / 3600  # ten epochs an hour
 
 
@@ -66,12 +76,8 @@ def matmul_rate(size: int = 2048) -> float:
     return 2 * size**3 / best
 
 
-def musicjax_runner(peers, config: Config, *, naive: bool):
-    """A function that trains STEPS_PER_CALL batches and waits; with the state that it owns.
-
-    The batches are shared by `config.train.devices`.
-    """
-    mesh = devices.make_mesh(config.train.devices, config.train.batch_size)
+def make_step(peers, config: Config):
+    """What a training step is made of: the loss, the optimizer, its state and stacked batches."""
     module, vocabulary = MODELS[config.model.name], peers.make_vocabulary()
     loss_of = module.make_loss(config, vocabulary)
     graph, params = nnx.split(module.build(config, vocabulary))
@@ -82,36 +88,26 @@ def musicjax_runner(peers, config: Config, *, naive: bool):
         return loss_of(nnx.merge(graph, params), batch, key)
 
     first = {name: array[0] for name, array in batches.items()}
-    state = new_state(loss_fn, params, optimizer, first)
+    return loss_fn, optimizer, new_state(loss_fn, params, optimizer, first), batches
 
-    if not naive:
-        train_steps = make_train_steps(loss_fn, optimizer, 0, mesh)
-        state = jax.device_put(state, devices.replicated(mesh))
 
-        def run():
-            nonlocal state
-            shared = jax.device_put(batches, devices.shared(mesh, 1))
-            state, losses = train_steps(state, shared, STEPS_PER_CALL)
-            losses.block_until_ready()
+def musicjax_runner(peers, config: Config):
+    """A function that trains STEPS_PER_CALL batches and waits; with the state that it owns.
 
-        return run
+    The batches are shared by `config.train.devices`.
+    """
+    mesh = devices.make_mesh(config.train.devices, config.train.batch_size)
+    loss_fn, optimizer, state, batches = make_step(peers, config)
+    train_steps = make_train_steps(loss_fn, optimizer, 0, mesh)
+    state = devices.put(state, devices.replicated(mesh))
 
-    @jax.jit
-    def step(params, optimizer_state, batch, key):
-        gradient, _ = jax.grad(loss_fn, has_aux=True)(params, batch, key)
-        update, optimizer_state = optimizer.update(gradient, optimizer_state, params)
-        return optax.apply_updates(params, update), optimizer_state
+    def run():
+        nonlocal state
+        shared = devices.put(batches, devices.shared(mesh, 1))
+        state, losses = train_steps(state, shared, STEPS_PER_CALL)
+        losses.block_until_ready()
 
-    optimizer_state = state.optimizer
-
-    def run_naive():
-        nonlocal params, optimizer_state
-        for i in range(STEPS_PER_CALL):
-            batch = {name: array[i] for name, array in batches.items()}
-            params, optimizer_state = step(params, optimizer_state, batch, jax.random.key(i))
-        jax.block_until_ready(params)
-
-    return run_naive
+    return run
 
 
 def naive_runner(peers, config: Config):
@@ -125,29 +121,104 @@ def naive_runner(peers, config: Config):
         last, hidden = jax.lax.scan(step, initial, projected)
         return hidden, last
 
+    loss_fn, optimizer, state, batches = make_step(peers, config)
+    params, optimizer_state = state.params, state.optimizer
+
+    @jax.jit
+    def step(params, optimizer_state, batch, key):
+        gradient, _ = jax.grad(loss_fn, has_aux=True)(params, batch, key)
+        update, optimizer_state = optimizer.update(gradient, optimizer_state, params)
+        return optax.apply_updates(params, update), optimizer_state
+
+    def run():
+        nonlocal params, optimizer_state
+        for i in range(STEPS_PER_CALL):
+            batch = {name: array[i] for name, array in batches.items()}
+            params, optimizer_state = step(params, optimizer_state, batch, jax.random.key(i))
+        jax.block_until_ready(params)
+
     own = lstm.scan_lstm
     lstm.scan_lstm = scan
     try:
-        run = musicjax_runner(peers, config, naive=True)
         run()  # traced while the plain scan is in its place
     finally:
         lstm.scan_lstm = own
     return run
 
 
-def measure(runners: dict, rounds: int) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """Seconds of each runner's first call, and of `rounds` more, taken in turns."""
-    first, times = {}, {name: [] for name in runners}
-    for name, run in runners.items():
-        start = time.perf_counter()
-        run()
-        first[name] = time.perf_counter() - start
-        run()
+def make_runners(peers, config: Config, number_of_devices: int, alone: bool) -> dict:
+    """musicjax and its peers, by name."""
+    config.train.devices = number_of_devices
+    runners = {"musicjax": musicjax_runner(peers, config)}
+    config.train.devices = 1
+    if number_of_devices != 1:
+        runners["one device"] = musicjax_runner(peers, config)
+    if not alone:
+        runners["naive"] = naive_runner(peers, config)
+        try:
+            import torch  # noqa: F401  # pyright: ignore[reportMissingImports]
+        except ImportError:
+            print("no PyTorch: pip install -e .[bench] for that peer", file=sys.stderr)
+        else:
+            runners |= peers.torch_runners(config, STEPS_PER_CALL)
+    return runners
+
+
+def serve(runners: dict, flops: float) -> None:
+    """Answers each name on standard input by a line of JSON: the seconds of a call; of "", the
+    names; of "end", what is known of the process.
+    """
+    for line in sys.stdin:
+        match line.strip():
+            case "":
+                answer = list(runners)
+            case "end":
+                answer = {
+                    "roof": matmul_rate() / flops,
+                    "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+                }
+            case name:
+                start = time.perf_counter()
+                runners[name]()
+                answer = time.perf_counter() - start
+        print(json.dumps(answer), flush=True)
+
+
+class Process:
+    """This script in a process of its own, with an allocator."""
+
+    def __init__(self, environment: dict[str, str]):
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.train_step", *sys.argv[1:], "--serve"],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, question: str):
+        process = self._process
+        assert process.stdin and process.stdout
+        print(question, file=process.stdin, flush=True)
+        line = process.stdout.readline()
+        if not line:
+            raise SystemExit(f"a process of the benchmark ended with {process.wait()}")
+        return json.loads(line)
+
+
+def measure(processes: dict[str, Process], rounds: int) -> tuple[dict, dict]:
+    """Seconds of each runner's first call, and of `rounds` more, taken in turns; by process and
+    runner.
+    """
+    first, times = {}, {}
+    for allocator_name, process in processes.items():
+        for name in process.ask(""):
+            first[allocator_name, name] = process.ask(name)
+            process.ask(name)
+            times[allocator_name, name] = []
     for _ in range(rounds):
-        for name, run in runners.items():
-            start = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - start)
+        for (allocator_name, name), seconds in times.items():
+            seconds.append(processes[allocator_name].ask(name))
     return first, times
 
 
@@ -159,6 +230,8 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=1, help="that share musicjax's batches")
     parser.add_argument("--rounds", type=int, default=5, help="calls of each peer that count")
     parser.add_argument("--alone", action="store_true", help="no peers: for the peak of memory")
+    parser.add_argument("--allocator", choices=["both", *ALLOCATORS], default="both")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
 
     peers = {"vocab": vocab_peers, "nsm": nsm_peers}[arguments.model]
@@ -168,24 +241,16 @@ def main() -> None:
     config = peers.make_config(size)
     config.train.batch_size = arguments.batch or config.train.batch_size
     config.train.steps_per_call = STEPS_PER_CALL
-    config.train.devices = arguments.devices
-    runners = {"musicjax": musicjax_runner(peers, config, naive=False)}
-    config.train.devices = 1
-    if arguments.devices != 1:
-        runners["one device"] = musicjax_runner(peers, config, naive=False)
-    torch_version = None
-    if not arguments.alone:
-        runners["naive"] = naive_runner(peers, config)
-        try:
-            import torch  # pyright: ignore[reportMissingImports]
-        except ImportError:
-            print("no PyTorch: pip install -e .[bench] for that peer")
-        else:
-            torch_version = torch.__version__
-            runners |= peers.torch_runners(config, STEPS_PER_CALL)
-    first, times = measure(runners, arguments.rounds)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    roof = matmul_rate() / peers.flops(config)
+    if arguments.serve:
+        runners = make_runners(peers, config, arguments.devices, arguments.alone)
+        serve(runners, peers.flops(config))
+        return
+
+    names = ALLOCATORS if arguments.allocator == "both" else {arguments.allocator}
+    processes = {name: Process(ALLOCATORS[name]) for name in ALLOCATORS if name in names}
+    first, times = measure(processes, arguments.rounds)
+    ends = {name: process.ask("end") for name, process in processes.items()}
+    roof = max(end["roof"] for end in ends.values())
 
     examples = STEPS_PER_CALL * config.train.batch_size
     device = jax.devices()[0]
@@ -200,35 +265,52 @@ def main() -> None:
         "processors": len(os.sched_getaffinity(0)),
         "machine": platform.processor() or platform.machine(),
         "jax": jax.__version__,
-        "torch": torch_version,
+        "torch": _version_of("torch"),
         "flops_per_example": peers.flops(config),
         "roof_examples_per_second": round(roof, 1),
-        "peak_memory_gib": round(peak, 2),
-        "examples_per_second": {},
     }
-    print(f"{'':14}{'examples/s':>11}{'spread':>16}{'first call':>12}{'of the roof':>13}")
-    for name, seconds in times.items():
-        rates = sorted(examples / s for s in seconds)
-        median = statistics.median(rates)
-        result["examples_per_second"][name] = [round(rate, 1) for rate in rates]
-        print(
-            f"{name:14}{median:11.1f}{rates[0]:9.1f}-{rates[-1]:<6.1f}{first[name]:11.1f} s"
-            f"{median / roof:13.2f}"
-        )
-        if (arguments.model, size) == ("nsm", "paper"):
-            hours = 350 * 50 / median / 3600
+    for allocator_name, end in ends.items():
+        print(f"malloc {allocator_name}; the roof is {roof:.1f} examples/s")
+        print(f"{'':14}{'examples/s':>11}{'spread':>16}{'first call':>12}{'of the roof':>13}")
+        rows: dict = {"examples_per_second": {}}
+        ours = times[allocator_name, "musicjax"]
+        for (where, name), seconds in times.items():
+            if where != allocator_name:
+                continue
+            rates = sorted(examples / s for s in seconds)
+            median = statistics.median(rates)
+            rows["examples_per_second"][name] = [round(rate, 1) for rate in rates]
             print(
-                f"{'':14}{median / PAPER_SONGS_PER_SECOND:.1f} times the paper's "
-                f"{PAPER_SONGS_PER_SECOND:.2f} songs/s; its 50 epochs of 350 songs in {hours:.2f} "
-                "hours (the paper: 4.5 to 5)"
+                f"{name:14}{median:11.1f}{rates[0]:9.1f}-{rates[-1]:<6.1f}"
+                f"{first[where, name]:11.1f} s{median / roof:13.2f}"
             )
-    ours = times["musicjax"]
-    for peer in times.keys() - {"musicjax"}:
-        ratios = [theirs / mine for theirs, mine in zip(times[peer], ours, strict=True)]
-        result[f"ratio_to_{peer.replace(' ', '_')}"] = round(statistics.median(ratios), 3)
-        print(f"musicjax trains {statistics.median(ratios):.2f} times as fast as {peer}")
-    print(f"peak memory, all peers together: {result['peak_memory_gib']} GiB")
+            if (arguments.model, size) == ("nsm", "paper"):
+                hours = 350 * 50 / median / 3600
+                print(
+                    f"{'':14}{median / PAPER_SONGS_PER_SECOND:.1f} times the paper's "
+                    f"{PAPER_SONGS_PER_SECOND:.2f} songs/s; its 50 epochs of 350 songs in "
+                    f"{hours:.2f} hours (the paper: 4.5 to 5)"
+                )
+            if name != "musicjax":
+                ratio = statistics.median(t / o for t, o in zip(seconds, ours, strict=True))
+                rows[f"ratio_to_{name.replace(' ', '_')}"] = round(ratio, 3)
+                print(f"{'':14}musicjax trains {ratio:.2f} times as fast")
+        rows["peak_memory_gib"] = round(end["peak_memory_gib"], 2)
+        print(f"peak memory, all of these together: {rows['peak_memory_gib']} GiB\n")
+        # The better allocator's stand at the top; what it is better than, beside them.
+        result |= rows if allocator_name == "with large pages" else {allocator_name: rows}
+    if len(ends) == 2:
+        pair = zip(*(times[name, "musicjax"] for name in ALLOCATORS), strict=True)
+        result["gain_of_large_pages"] = round(statistics.median(b / a for a, b in pair), 3)
+        print(f"large pages make musicjax {result['gain_of_large_pages']:.2f} times as fast")
     print(json.dumps(result))
+
+
+def _version_of(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 if __name__ == "__main__":

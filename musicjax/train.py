@@ -20,7 +20,7 @@ import copy
 import shutil
 from pathlib import Path
 
-from musicjax import cli
+from musicjax import allocator, cli
 from musicjax.cleaning import with_track
 from musicjax.config import Config, check_config, flat_fields
 from musicjax.corpus import Corpus
@@ -130,6 +130,9 @@ def _define_flags() -> None:
 
     cli.define_config()
     flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+    flags.DEFINE_bool(
+        "large_pages", True, "Start the command anew with glibc's large pages, where it has them."
+    )
     flags.DEFINE_string(
         "coordinator",
         "",
@@ -141,6 +144,8 @@ def _define_flags() -> None:
 
 
 def _main(flags) -> None:
+    if flags.large_pages:
+        allocator.use_large_pages()
     if not flags.coordinator and (flags.processes, flags.process) != (None, None):
         raise InputError(
             f"processes is {flags.processes} and process {flags.process}, but there is no "

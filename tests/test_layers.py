@@ -10,6 +10,7 @@ ORDER = [
     "errors",
     "config",
     "cli",
+    "allocator",
     "song",
     "midi",
     "key",
