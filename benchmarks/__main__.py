@@ -43,7 +43,7 @@ RUNS = {
     "sampling johnson": ("sampling", "--variant=johnson", "--cores=2", "--lengths"),
     "input pipeline": ("input_pipeline",),
     "startup": ("startup",),
-    "encode": ("encode", "--source=chorales", "--rounds=1"),
+    "encode": ("encode", "--source=chorales"),
     "scaling": ("scaling", "--few"),
 }
 MODULES = tuple(dict.fromkeys(module for module, *_ in RUNS.values()))

@@ -24,9 +24,9 @@ of all steps, kept for the way back. As exponents of the size, so that 1 doubles
               same gates, spread; twice the weights.
 
 Small sizes cost what any step costs, so the exponents are fitted to the three largest; beside them
-that of the operations. A point also tells the rate of a large matrix product in its process, which
-shows other work on the machine. Eight minutes on two cores for both models. Draws
-results/scaling_<model>.png; the last line is JSON.
+that of the operations. A point also tells the rate of a large matrix product in its process; where
+that is far below the others' there was other work on the machine, and the point is named. Eight
+minutes on two cores for both models. Draws results/scaling_<model>.png; the last line is JSON.
 """
 
 import argparse
@@ -46,6 +46,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 ROUNDS = 3
+UNDISTURBED = 0.7  # of the fastest point's matrix product
 SIZES = {"nsm": "paper", "vocab": "quick"}
 # The base, and the values of each axis.
 BASE = {
@@ -229,6 +230,10 @@ def grow(model: str, few: bool, cache: str) -> dict:
                 flush=True,
             )
     print(f"the smallest process: {floor:.0f} MiB")
+    rates = {key: one["matmul_gigaflops"] for key, one in known.items()}
+    disturbed = [key for key, rate in rates.items() if rate < UNDISTURBED * max(rates.values())]
+    for key in disturbed:
+        print(f"disturbed, its matrix product ran at {rates[key]:.0f} GF/s, so do not trust: {key}")
     print(
         f"{'exponent':8}{'of time':>13}{'expected':>10}{'of memory':>12}{'expected':>10}"
         f"{'operations':>12}"
@@ -255,6 +260,7 @@ def grow(model: str, few: bool, cache: str) -> dict:
         "base": base,
         "smallest_mib": floor,
         "seconds": seconds,
+        "disturbed": [json.loads(key) for key in disturbed],
         "exponents": exponents,
         "points": points,
     }
