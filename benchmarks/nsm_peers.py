@@ -1,11 +1,11 @@
-"""Peers of the bi-axial model's training step, and its count of operations."""
+"""Peers of the bi-axial model's training step and of its sampling; its count of operations."""
 
 import numpy as np
 
 from configs import nsm
 from musicjax.config import Config
 from musicjax.models import biaxial
-from musicjax.models.note_features import REACH
+from musicjax.models.note_features import REACH, Layout
 
 SIZES = ("paper", "best")
 
@@ -70,24 +70,7 @@ def torch_runners(config: Config, count: int) -> dict:
     examples = []
     for states in batches["states"]:
         examples.append(torch.from_numpy(states.astype(np.float32)))
-    index = torch.arange(n)
-    constant = torch.cat([index[:, None], torch.eye(12)[(index + layout.lowest) % 12]], 1)
-    around = index[:, None] + torch.arange(2 * REACH + 1)
-    classes = torch.eye(12)[(index[:, None] - index) % 12]
-
-    def expand(states):
-        """Note state expand. states: [b, t, n, 2]."""
-        lead = (*states.shape[:2], n)
-        padded = nn.functional.pad(states, (0, 0, REACH, REACH))
-        return torch.cat(
-            [
-                constant.expand(*lead, 13),
-                padded[:, :, around].reshape(*lead, -1),
-                torch.einsum("btm,mnk->btnk", states[..., 0], classes),
-                states.new_zeros(*lead, 5),
-            ],
-            -1,
-        )
+    expand = torch_expand(layout)
 
     class Loops(nn.Module):
         """One nn.LSTM for each note, one for each step."""
@@ -147,3 +130,98 @@ def torch_runners(config: Config, count: int) -> dict:
 
     torch.manual_seed(0)
     return {"torch loops": runner(Loops()), "torch batched": runner(Batched())}
+
+
+def torch_expand(layout: Layout):
+    """Note state expand: (states [b, t, n, c], beat int [b, t]) -> [b, t, n, features].
+
+    Without a beat its places are 0, as in the paper.
+    """
+    import torch  # pyright: ignore[reportMissingImports]
+    from torch import nn  # pyright: ignore[reportMissingImports]
+
+    n = layout.notes
+    index = torch.arange(n)
+    number = index + (layout.lowest if layout.numbers == "midi" else 0)
+    constant = torch.cat([number[:, None], torch.eye(12)[(index + layout.lowest) % 12]], 1)
+    around = index[:, None] + torch.arange(2 * REACH + 1)
+    classes = torch.eye(12)[(index[:, None] - index - (1 if layout.rotated else 0)) % 12]
+
+    def expand(states, beat=None):
+        lead = (*states.shape[:2], n)
+        padded = nn.functional.pad(states, (0, 0, REACH, REACH))
+        last = states.new_zeros(*lead, 5)
+        if beat is not None and layout.beat != "none":
+            bits = (beat[..., None] >> torch.arange(4)) & 1
+            last[..., :4] = (2 * bits - 1 if layout.beat == "signed" else bits)[:, :, None]
+        return torch.cat(
+            [
+                constant.expand(*lead, 13),
+                padded[:, :, around].reshape(*lead, -1),
+                torch.einsum("btm,mnk->btnk", states[..., 0], classes),
+                last,
+            ],
+            -1,
+        )
+
+    return expand
+
+
+def torch_step(model: biaxial.Model):
+    """A tied model's step of sampling in PyTorch, with the model's weights.
+
+    LSTMCells read a step, all notes of all pieces as one batch; then a Python loop over the notes
+    draws play and articulate of each, told what the one below does. The temperature is 1, and
+    nothing guards against silence.
+
+    Returns:
+        a function of a step's states [b, n, c], its beat int [b], noise in 0..1 [n, b, c], what the
+        step before has carried (nothing at first) and the most notes at once; it gives what is
+        carried on, the next step's states, and the logits they are drawn by, [b, c] for each note.
+    """
+    import torch  # pyright: ignore[reportMissingImports]
+    from torch import nn  # pyright: ignore[reportMissingImports]
+
+    def cell(lstm):
+        w_x, w_h, b = (torch.tensor(np.asarray(w[0])) for w in (lstm.w_x, lstm.w_h, lstm.b))
+        made = nn.LSTMCell(len(w_x), len(w_h))
+        made.load_state_dict(
+            {
+                "weight_ih": w_x.T,
+                "weight_hh": w_h.T,
+                "bias_ih": b,
+                "bias_hh": torch.zeros_like(b),
+            }
+        )
+        return made
+
+    n, expand = model.layout.notes, torch_expand(model.layout)
+    time_cells = [cell(lstm) for lstm in model.time_lstms]
+    note_cells = [cell(lstm) for lstm in model.note_lstms]
+    w_out, b_out = (torch.tensor(np.asarray(w[...])) for w in (model.w_out, model.b_out))
+    w_out, b_out = (w.expand(n, *w.shape[1:]).unbind() for w in (w_out, b_out))
+
+    @torch.inference_mode()
+    def step(states, beat, noise, carried=None, most_notes=n):
+        b, _, c = states.shape
+        h, after = expand(states[:, None], beat[:, None]).reshape(b * n, -1), []
+        for lstm, state in zip(time_cells, carried or [None] * len(time_cells), strict=True):
+            after.append(lstm(h, state))
+            h = after[-1][0]
+        below, count = states.new_zeros(b, c), torch.zeros(b, 1, dtype=torch.int64)
+        along: list = [None] * len(note_cells)
+        drawn, logits = [], []
+        for note, (x, u) in enumerate(zip(h.view(b, n, -1).unbind(1), noise, strict=True)):
+            h = torch.cat([x, below], -1)
+            for i, lstm in enumerate(note_cells):
+                along[i] = lstm(h, along[i])
+                h = along[i][0]
+            logits.append(torch.addmm(b_out[note], h, w_out[note]))
+            bits = u < torch.sigmoid(logits[-1])
+            play = bits[:, :1] & (count < most_notes)
+            below = torch.cat([play, bits[:, 1:] & play], -1).float()
+            count = count + play
+            drawn.append(below)
+        return after, torch.stack(drawn, 1), logits
+
+    return step

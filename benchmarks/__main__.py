@@ -1,0 +1,343 @@
+"""Runs every benchmark in a small form, and keeps what came out beside the targets.
+
+    python -m benchmarks [--only=train_step,startup] [--table]
+
+Takes some 20 minutes on two cores; the first time one more, to read Bach's chorales from music21.
+Each benchmark is a process of its own, one after another, with nothing beside it. Their lines of
+JSON are collected in benchmarks/results/summary.json, each with its machine, versions and date, and
+the table of targets in the README is made from that. With --only a part is measured anew and the
+rest stays; with --table nothing is measured.
+
+Peers that are not installed (PyTorch and Keras, extra `bench`) are left out, and so is
+benchmarks.polyphonic, whose sets of piano rolls are not here to be had: what depends on them says
+"not measured".
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent
+SUMMARY = ROOT / "benchmarks" / "results" / "summary.json"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
+# By name in the summary: the module and its flags.
+RUNS = {
+    "nsm 10": ("train_step", "--model=nsm"),
+    "nsm 32": ("train_step", "--model=nsm", "--batch=32", "--rounds=3"),
+    "vocab": ("train_step", "--model=vocab"),
+    "nsm devices": ("train_step", "--model=nsm", "--devices=2", "--alone"),
+    "vocab devices": ("train_step", "--size=quick", "--devices=2", "--alone"),
+    "generate": ("generate", "--tokens=64"),
+    "sampling best": ("sampling", "--variant=best", "--cores=2", "--lengths", "512"),
+    "sampling johnson": ("sampling", "--variant=johnson", "--cores=2", "--lengths"),
+    "input pipeline": ("input_pipeline",),
+    "startup": ("startup",),
+    "encode": ("encode", "--source=chorales"),
+    "scaling": ("scaling", "--few"),
+}
+MODULES = tuple(dict.fromkeys(module for module, *_ in RUNS.values()))
+LEFT_OUT = "benchmarks.polyphonic is left out: it takes piano rolls, --source=jsb_chorales.npz"
+PACKAGES = ("jax", "flax", "numpy", "torch", "keras")
+
+
+def rate(result: dict, runner: str) -> float:
+    """Median examples/s of one of train_step's runners."""
+    return statistics.median(result["examples_per_second"][runner])
+
+
+def training(peer: str) -> Callable[[dict], float]:
+    """Reads how many times as fast as a peer train_step found musicjax."""
+    return lambda result: rate(result, "musicjax") / rate(result, peer)
+
+
+def training_roof(result: dict) -> float:
+    return rate(result, "musicjax") / result["roof_examples_per_second"]
+
+
+def of_run(result: dict, pieces: int, what: str, key: str) -> float:
+    """Median of a row of generate or sampling."""
+    rows = (run for run in result["runs"] if (run["pieces"], run["what"]) == (pieces, what))
+    row = next(rows, None)
+    if row is None:
+        raise KeyError(what)
+    return statistics.median(row[key]) if isinstance(row[key], list) else row[key]
+
+
+def making(pieces: int, ours: str, theirs: str, key: str) -> Callable[[dict], float]:
+    """Reads how many times as fast as another a program makes music."""
+    return lambda result: of_run(result, pieces, ours, key) / of_run(result, pieces, theirs, key)
+
+
+class Figure(NamedTuple):
+    """One measured number of a row.
+
+    Attributes:
+        run: its name in the summary.
+        read: the number from that run's result; KeyError if a peer took no part.
+        text: how it is shown.
+        target: that it should reach.
+        at_most: it should stay under the target.
+    """
+
+    run: str
+    read: Callable[[dict], float]
+    text: str
+    target: float
+    at_most: bool = False
+
+
+def step_figures(run: str, label: str, peer: str, ratio: float, roof: float) -> list[Figure]:
+    return [
+        Figure(run, training(peer), f"{label}{{:.2f}} x", ratio),
+        Figure(run, training_roof, f"{label}{{:.2f}} of the roof", roof),
+    ]
+
+
+TOKENS, STEPS = "tokens_per_second", "steps_per_second"
+ROWS: list[tuple[str, str, list[Figure]]] = [
+    (
+        "train the paper's bi-axial network, batch 10 and 32",
+        "1.2 x PyTorch, batched, tuned allocator; 0.45 of the roof",
+        [
+            *step_figures("nsm 10", "10: ", "torch batched", 1.2, 0.45),
+            *step_figures("nsm 32", "32: ", "torch batched", 1.2, 0.45),
+        ],
+    ),
+    (
+        "train the vocabulary model, Table 2",
+        "1.0 x PyTorch, tuned allocator; 0.75 of the roof",
+        step_figures("vocab", "", "torch", 1.0, 0.75),
+    ),
+    (
+        "make tokens, 1 and 64 pieces",
+        "1.2 x PyTorch; 8 x Keras `predict` at 1; 0.6 of the roof at 64",
+        [
+            Figure("generate", making(1, "windowed", "torch", TOKENS), "1: {:.2f} x", 1.2),
+            Figure("generate", making(1, "windowed", "keras", TOKENS), "1: {:.2f} x Keras", 8),
+            Figure("generate", making(64, "windowed", "torch", TOKENS), "64: {:.2f} x", 1.2),
+            Figure(
+                "generate",
+                lambda result: of_run(result, 64, "windowed", "of_the_roof"),
+                "64: {:.2f} of the roof",
+                0.6,
+            ),
+        ],
+    ),
+    (
+        "make tokens, `causal` (its loss: see Tokens)",
+        "20 x the windowed model at 1 piece",
+        [Figure("generate", making(1, "causal", "windowed", TOKENS), "{:.1f} x", 20)],
+    ),
+    (
+        "make note states, 1 and 64 pieces",
+        "10 x a PyTorch loop over notes",
+        [
+            Figure(
+                f"sampling {variant}",
+                making(pieces, "musicjax", "torch", STEPS),
+                f"`{variant}` {pieces}: {{:.1f}} x",
+                10,
+            )
+            for variant in ("best", "johnson")
+            for pieces in (1, 64)
+        ],
+    ),
+    (
+        "make a batch",
+        "under 1 % of the step, both models",
+        [
+            Figure(
+                "input pipeline",
+                lambda result, name=name: 100 * result["share_of_step"][name],
+                f"{name} {{:.2f}} %",
+                1,
+                at_most=True,
+            )
+            for name in ("vocab table2", "vocab quick", "biaxial paper", "biaxial best")
+        ],
+    ),
+    (
+        "start",
+        "`--help` under 1 s; first step under 20 s cold, 9 s cached",
+        [
+            Figure(
+                "startup",
+                lambda result: max(result["train_help_s"], result["generate_help_s"]),
+                "help {:.2f} s",
+                1,
+                at_most=True,
+            ),
+            Figure(
+                "startup", lambda result: result["first_step_cold_s"], "cold {:.1f} s", 20, True
+            ),
+            Figure(
+                "startup",
+                lambda result: max(result["first_step_cached_s"]),
+                "cached {:.1f} s",
+                9,
+                at_most=True,
+            ),
+        ],
+    ),
+    (
+        "train on two host devices",
+        "1.3 x one device, on two cores",
+        [
+            Figure("nsm devices", training("one device"), "nsm {:.2f} x", 1.3),
+            Figure("vocab devices", training("one device"), "vocab quick {:.2f} x", 1.3),
+        ],
+    ),
+]
+
+
+def table(summary: dict) -> str:
+    """The targets and what was measured, in Markdown, from a summary's entries by name."""
+    lines = ["| work | target | measured | reached |", "|---|---|---|---|"]
+    for work, target, figures in ROWS:
+        measured, missed, missing = [], [], False
+        for figure in figures:
+            try:
+                value = figure.read(summary[figure.run]["result"])
+            except KeyError:  # the run, or a peer of it
+                missing = True
+                continue
+            text = figure.text.format(value)
+            measured.append(text)
+            if value >= figure.target if figure.at_most else value < figure.target:
+                missed.append(text)
+        reached = f"no: {', '.join(missed)}" if missed else "yes" if measured else "not measured"
+        if missing and measured:
+            reached += "; not all measured"
+        lines.append(f"| {work} | {target} | {', '.join(measured)} | {reached} |")
+    return "\n".join(lines)
+
+
+def origin(summary: dict) -> str:
+    """Where and when the entries come from, one line."""
+    entries = summary.values()
+    days = sorted({entry["date"] for entry in entries})
+    machines = ", ".join(sorted({entry["machine"] for entry in entries}))
+    versions = {
+        f"{package} {entry['versions'][package]}"
+        for entry in entries
+        for package in PACKAGES
+        if entry["versions"][package]
+    }
+    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    return f"`python -m benchmarks`, {when}: {machines}; {', '.join(sorted(versions))}."
+
+
+def with_table(readme: str, summary: dict) -> str:
+    """The README with the table between its two marks."""
+    before, found, rest = readme.partition(BEGIN)
+    _, found_end, after = rest.partition(END)
+    if not (found and found_end):
+        raise SystemExit(f"README.md has no {BEGIN} and {END}; put them where the table belongs")
+    says = f"{table(summary)}\n\n{origin(summary)}" if summary else table(summary)
+    return f"{before}{BEGIN}\n{says}\n{END}{after}"
+
+
+def version_of(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def machine() -> str:
+    """The processor's name and how many may be used."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(": ", 1)[1] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration, IndexError):  # not Linux, or a processor that tells no name
+        pass
+    return f"{name}, {len(os.sched_getaffinity(0))} processors"
+
+
+def run(module: str, *flags: str) -> dict:
+    """Runs a benchmark, shows what it prints, and gives its last line.
+
+    Raises:
+        RuntimeError: it failed, or its last line is not JSON.
+    """
+    command = [sys.executable, "-m", f"benchmarks.{module}", *flags]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdout is not None
+    line = ""
+    for line in process.stdout:
+        print(line, end="", flush=True)
+    if status := process.wait():
+        raise RuntimeError(f"ended with status {status}")
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise RuntimeError(f"its last line is not JSON: {line[:80]!r}") from error
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", help=f"modules, with commas between: {','.join(MODULES)}")
+    parser.add_argument(
+        "--table", action="store_true", help="only write the README's table anew, from the summary"
+    )
+    arguments = parser.parse_args()
+    only = MODULES if arguments.only is None else arguments.only.split(",")
+    if unknown := set(only) - set(MODULES):
+        parser.error(f"--only={','.join(sorted(unknown))}; expected some of {','.join(MODULES)}")
+
+    summary = json.loads(SUMMARY.read_text()) if SUMMARY.exists() else {}
+    versions = {package: version_of(package) for package in PACKAGES}
+    failed = []
+    for name, command in RUNS.items():
+        if arguments.table or command[0] not in only:
+            continue
+        print(f"\n$ python -m benchmarks.{' '.join(command)}", flush=True)
+        started = time.perf_counter()
+        try:
+            result = run(*command)
+        except RuntimeError as error:
+            failed.append(f"{name}: {error}")
+            print(failed[-1])
+            continue
+        summary[name] = {
+            "command": f"python -m benchmarks.{' '.join(command)}",
+            "date": date.today().isoformat(),
+            "machine": machine(),
+            "versions": {"python": platform.python_version(), **versions},
+            "seconds": round(time.perf_counter() - started, 1),
+            "result": result,
+        }
+        # After each, so that one that is stopped keeps what was measured.
+        summary = {key: summary[key] for key in RUNS if key in summary}
+        SUMMARY.write_text(json.dumps(summary, indent=1) + "\n")
+    README.write_text(with_table(README.read_text(), summary))
+    print(f"\n{table(summary)}\n")
+    if not arguments.table:
+        if missing := [package for package in ("torch", "keras") if not versions[package]]:
+            print(f"no {' and no '.join(missing)}: pip install -e .[bench] for those peers")
+        if arguments.only is None:
+            print(LEFT_OUT)
+        minutes = sum(entry["seconds"] for entry in summary.values()) / 60
+        print(f"all that is in {SUMMARY.relative_to(ROOT)} took {minutes:.1f} minutes")
+    if failed:
+        raise SystemExit("failed: " + "; ".join(failed))
+
+
+if __name__ == "__main__":
+    main()

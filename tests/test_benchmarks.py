@@ -1,0 +1,135 @@
+"""The benchmarks' peers compute what they are beside; the tables say what was measured."""
+
+import importlib
+import sys
+
+import jax
+import numpy as np
+import pytest
+from conftest import ROOT, load_config
+
+from benchmarks import __main__ as everything
+from benchmarks import nsm_peers
+from musicjax.models import biaxial
+from musicjax.models.note_features import note_features
+
+
+@pytest.mark.parametrize("variant", ["tiny_best", "kotecha"])
+def test_pytorchs_loop_over_notes_is_our_sampling(variant):
+    torch = pytest.importorskip("torch", reason="needs PyTorch (extra `bench`)")
+    config = load_config(variant, "nsm")
+    config.model.time_sizes, config.model.note_sizes = (8, 6), (6, 5)
+    model = biaxial.build(config)
+    layout, pieces, most_notes = model.layout, 3, 4
+    step = nsm_peers.torch_step(model)
+    rng = np.random.default_rng(0)
+    states = np.zeros((pieces, layout.notes, layout.bits), np.float32)
+    theirs_carried, ours_carried = None, model.carry(pieces)
+    for t in range(3):
+        beat = np.full(pieces, (t - 1) % 16)
+        noise = rng.random((layout.notes, pieces, layout.bits), np.float32)
+        ours_carried, x = model.step_over_time(ours_carried, states, beat)
+        drawn, logits = model.draw_notes(
+            x, noise[:, None], biaxial.Draw(1.0, most_notes), model.note_lstms_at(t)
+        )
+        theirs_carried, theirs, their_logits = step(
+            *(torch.tensor(array) for array in (states, beat, noise)),
+            theirs_carried,
+            most_notes,
+        )
+        np.testing.assert_allclose(np.stack(their_logits), logits[:, 0], atol=1e-4)
+        states = np.swapaxes(np.asarray(drawn[:, 0]), 0, 1)
+        np.testing.assert_array_equal(theirs, states)
+        assert states.any()
+
+
+def test_pytorchs_features_are_ours():
+    torch = pytest.importorskip("torch", reason="needs PyTorch (extra `bench`)")
+    rng = np.random.default_rng(1)
+    for variant in ("", "best", "kotecha"):
+        layout = biaxial.layout_of(load_config(variant, "nsm"))
+        states = rng.integers(2, size=(2, 3, layout.notes, layout.bits)).astype(np.float32)
+        beat = rng.integers(16, size=(2, 3))
+        theirs = nsm_peers.torch_expand(layout)(torch.tensor(states), torch.tensor(beat))
+        np.testing.assert_array_equal(theirs, note_features(jax.numpy.array(states), beat, layout))
+
+
+def entry(**result):
+    versions = dict.fromkeys(everything.PACKAGES) | {"jax": "1.2.3"}
+    return {"date": "2026-01-02", "machine": "abacus", "versions": versions, "result": result}
+
+
+def cells(summary, work):
+    """The cells of the table's row about something."""
+    (line,) = (line for line in everything.table(summary).splitlines() if work in line)
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def trained(musicjax, peer):
+    rates = {"musicjax": [musicjax - 1, musicjax, musicjax + 9], "torch batched": [peer] * 3}
+    return entry(examples_per_second=rates, roof_examples_per_second=100.0)
+
+
+def test_the_table_says_plainly_what_is_not_reached():
+    summary = {"nsm 10": trained(60, 40), "nsm 32": trained(44, 40)}
+    *_, target, measured, reached = cells(summary, "paper's bi-axial")
+    assert target.startswith("1.2 x")
+    assert measured == "10: 1.50 x, 10: 0.60 of the roof, 32: 1.10 x, 32: 0.44 of the roof"
+    assert reached == "no: 32: 1.10 x, 32: 0.44 of the roof"
+    summary["nsm 32"] = trained(48, 40)
+    assert cells(summary, "paper's bi-axial")[-1] == "yes"
+
+
+def test_the_table_says_what_was_not_measured():
+    assert {line.split("|")[-2].strip() for line in everything.table({}).splitlines()[2:]} == {
+        "not measured"
+    }
+    rows = [("windowed", 80.0), ("torch", 40.0)]
+    runs = [{"pieces": 1, "what": what, "tokens_per_second": [rate]} for what, rate in rows]
+    assert cells({"generate": entry(runs=runs)}, "make tokens, 1")[2:] == [
+        "1: 2.00 x",
+        "yes; not all measured",
+    ]
+
+
+def test_what_should_stay_small_is_reached_from_below():
+    result = {"train_help_s": 0.2, "generate_help_s": 0.3, "first_step_cold_s": 15.0}
+    quick = entry(**result, first_step_cached_s=[7.0, 8.0])
+    assert cells({"startup": quick}, "start")[2:] == [
+        "help 0.30 s, cold 15.0 s, cached 8.0 s",
+        "yes",
+    ]
+    slow = entry(**result, first_step_cached_s=[7.0, 9.5])
+    assert cells({"startup": slow}, "start")[-1] == "no: cached 9.5 s"
+
+
+def test_the_readme_has_a_place_for_the_table():
+    readme = (ROOT / "README.md").read_text()
+    written = everything.with_table(readme, {"nsm 10": trained(60, 40)})
+    assert "2026-01-02: abacus; jax 1.2.3." in written
+    for half in (0, -1):  # what is around it stays
+        marks = (everything.BEGIN, everything.END)
+        assert readme.split(marks[half])[half] == written.split(marks[half])[half]
+    with pytest.raises(SystemExit, match="has no"):
+        everything.with_table("# musicjax", {})
+
+
+def modules():
+    paths = sorted((ROOT / "benchmarks").glob("*.py"))
+    return [path.stem for path in paths if "def main()" in path.read_text()]
+
+
+@pytest.mark.parametrize("name", modules())
+def test_every_benchmark_answers_help(name, monkeypatch, capsys):
+    module = importlib.import_module(f"benchmarks.{name}")
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    assert not ended.value.code
+    assert "usage:" in capsys.readouterr().out
+    assert f"python -m benchmarks{'' if name == '__main__' else f'.{name}'}" in module.__doc__
+
+
+def test_every_benchmark_is_run_or_left_out_with_a_word():
+    assert {*modules()} - {"__main__"} == {*everything.MODULES, "polyphonic"}
+    assert "polyphonic" in everything.LEFT_OUT
