@@ -109,7 +109,7 @@ def measure(model: str, sizes: dict) -> dict:
     config = make_config(peers, model, sizes)
     config.train.steps_per_call = STEPS_PER_CALL
     started = time.perf_counter()
-    run = musicjax_runner(peers, config, naive=False)
+    run = musicjax_runner(peers, config)
     run()
     first = time.perf_counter() - started
     seconds = []

@@ -28,7 +28,8 @@ Peers, same model, batch and optimizer, dropout included, in the same run, in tu
     torch batched  nsm: batched over notes and steps, a Python loop over the recurrent axis
 
 All of them run in a process whose malloc has large pages, as musicjax.train starts itself, and in
-one whose malloc is as it is (--allocator picks one). Ratios are within one kind of process.
+one whose malloc is as it is, or as you have set it by GLIBC_TUNABLES (--allocator picks one of the
+two). Ratios are within one kind of process.
 
 Prints the median and spread of each, compile time apart; the last line is JSON.
 """
@@ -57,8 +58,8 @@ from musicjax.models import MODELS, lstm
 
 STEPS_PER_CALL = 4
 ALLOCATORS = {
-    "with large pages": allocator.environment(),
-    "as it is": {name: value for name, value in os.environ.items() if name != allocator.VARIABLE},
+    "large_pages": allocator.environment(),
+    "as_is": dict(os.environ),
 }
 PAPER_SONGS_PER_SECOND = 350 * 10 / 3600  # ten epochs an hour
 
@@ -197,12 +198,11 @@ class Process:
         )
 
     def ask(self, question: str):
-        process = self._process
-        assert process.stdin and process.stdout
-        print(question, file=process.stdin, flush=True)
-        line = process.stdout.readline()
+        """The answer of `serve`."""
+        print(question, file=self._process.stdin, flush=True)
+        line = self._process.stdout.readline() if self._process.stdout else ""
         if not line:
-            raise SystemExit(f"a process of the benchmark ended with {process.wait()}")
+            raise SystemExit(f"a process of the benchmark ended with {self._process.wait()}")
         return json.loads(line)
 
 
@@ -270,7 +270,7 @@ def main() -> None:
         "roof_examples_per_second": round(roof, 1),
     }
     for allocator_name, end in ends.items():
-        print(f"malloc {allocator_name}; the roof is {roof:.1f} examples/s")
+        print(f"malloc: {allocator_name}; the roof is {roof:.1f} examples/s")
         print(f"{'':14}{'examples/s':>11}{'spread':>16}{'first call':>12}{'of the roof':>13}")
         rows: dict = {"examples_per_second": {}}
         ours = times[allocator_name, "musicjax"]
@@ -298,7 +298,7 @@ def main() -> None:
         rows["peak_memory_gib"] = round(end["peak_memory_gib"], 2)
         print(f"peak memory, all of these together: {rows['peak_memory_gib']} GiB\n")
         # The better allocator's stand at the top; what it is better than, beside them.
-        result |= rows if allocator_name == "with large pages" else {allocator_name: rows}
+        result |= rows if allocator_name == next(iter(ends)) else {allocator_name: rows}
     if len(ends) == 2:
         pair = zip(*(times[name, "musicjax"] for name in ALLOCATORS), strict=True)
         result["gain_of_large_pages"] = round(statistics.median(b / a for a, b in pair), 3)

@@ -50,6 +50,7 @@ def get_config(variant: str = "") -> Config:
     model.numbers = "index"  # or "midi" (Kotecha)
     model.rotated = False  # interval classes begin with the next (Kotecha)
     model.dropout = 0.0  # after each LSTM
+    model.storage = "float32"  # or "bfloat16", on accelerators: of what is kept of all steps
 
     config.train = train = ConfigDict()
     train.epochs = 50

@@ -47,6 +47,7 @@ def get_config(variant: str = "") -> Config:
     model.flatten = False  # all steps into the dense layer, as in [1]; else the last
     model.dense_size = 256  # 0: none
     model.dropout = 0.3  # after each LSTM
+    model.storage = "float32"  # or "bfloat16", on accelerators: of what is kept of all steps
 
     config.train = train = ConfigDict()
     train.epochs = 100

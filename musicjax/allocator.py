@@ -1,8 +1,8 @@
-"""A C library that keeps its memory, in large pages.
+"""Memory in large pages.
 
 XLA takes the buffers of a compiled call from malloc and gives them back at its end; glibc takes
-large ones from the system each time, in pages of 4 KiB that the system must first clear. glibc reads
-how it shall do that when a process starts, so a command starts itself once more.
+large ones from the system each time, in pages of 4 KiB that the system must first clear. glibc
+reads how it shall do that when a process starts, so a command starts itself once more.
 
 Source: glibc's manual, "Memory Allocation Tunables".
 """
@@ -11,18 +11,15 @@ import os
 import platform
 import sys
 
-TUNABLES = {
-    "glibc.malloc.hugetlb": 1,  # ask for large pages; from 2.35 on, before it is ignored
-    "glibc.malloc.mmap_max": 0,  # large blocks from the heap, too
-    "glibc.malloc.trim_threshold": 2**34,  # what is freed is kept
-    "glibc.malloc.top_pad": 2**26,  # the heap grows in steps of 64 MiB
-}
 VARIABLE = "GLIBC_TUNABLES"
+# Ask for large pages; before glibc 2.35 it is ignored. To keep what is freed (trim_threshold,
+# top_pad) added nothing to it, and to take large blocks from the heap (mmap_max) cost a third.
+TUNABLES = "glibc.malloc.hugetlb=1"
 
 
 def environment() -> dict[str, str]:
     """The environment of a process that is to have large pages; os.environ with one more name."""
-    return os.environ | {VARIABLE: ":".join(f"{name}={value}" for name, value in TUNABLES.items())}
+    return os.environ | {VARIABLE: TUNABLES}
 
 
 def use_large_pages() -> None:
@@ -31,8 +28,8 @@ def use_large_pages() -> None:
     Returns where there is nothing to do: in the process that was started anew; where the C library
     is not glibc; where the user has set its tunables, or another allocator.
     """
-    if os.environ.get(VARIABLE) == environment()[VARIABLE]:
-        del os.environ[VARIABLE]  # it has been read; the workers that encode are better off without
+    if os.environ.get(VARIABLE) == TUNABLES:
+        del os.environ[VARIABLE]  # it has been read; the workers that encode need none
         return
     if platform.libc_ver()[0] != "glibc" or VARIABLE in os.environ or "LD_PRELOAD" in os.environ:
         return

@@ -24,7 +24,7 @@ from musicjax.errors import InputError
 from musicjax.models import MODELS
 from musicjax.vocabulary import Vocabulary
 
-FORMAT = 3
+FORMAT = 4
 
 
 class TrainState(NamedTuple):

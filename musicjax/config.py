@@ -47,6 +47,8 @@ def check_config(config: Config) -> None:
     encoding = encodings[model.name]
     expect("data.encoding", data.encoding == encoding, f"{encoding!r}, which {model.name} reads")
     expect("model.dropout", 0 <= model.dropout < 1, "0 <= dropout < 1")
+    storages = ("float32", "bfloat16")
+    expect("model.storage", model.storage in storages, "'float32' or 'bfloat16'")
     for name in ("epochs", "batch_size", "window", "steps_per_call"):
         expect(f"train.{name}", train[name] > 0, "at least 1")
     expect(

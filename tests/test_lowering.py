@@ -37,6 +37,8 @@ def batches_of(config, count=2):
         ("nsm", "tiny", {}),
         ("nsm", "tiny_best", {}),
         ("nsm", "tiny_best", {"feedback": "sample"}),
+        ("vocab", "tiny", {"storage": "bfloat16"}),
+        ("nsm", "tiny_best", {"storage": "bfloat16"}),
         ("nsm", "", {}),
     ],
 )

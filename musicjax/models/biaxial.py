@@ -61,13 +61,15 @@ class Model(nnx.Module):
         features, time_lstms = layout.size, []
         for hidden in config.time_sizes:
             copies = 1 if config.tied else layout.notes
-            time_lstms.append(LSTMBank(features, hidden, copies, rngs=rngs))
+            lstm = LSTMBank(features, hidden, copies, storage=config.storage, rngs=rngs)
+            time_lstms.append(lstm)
             features = hidden
         self.time_lstms = nnx.List(time_lstms)
         features, note_lstms = features + self.fed_bits, []
         for hidden in config.note_sizes:
             copies = 1 if config.tied else window
-            note_lstms.append(LSTMBank(features, hidden, copies, rngs=rngs))
+            lstm = LSTMBank(features, hidden, copies, storage=config.storage, rngs=rngs)
+            note_lstms.append(lstm)
             features = hidden
         self.note_lstms = nnx.List(note_lstms)
         self.dense = config.output != "hidden"
@@ -115,16 +117,15 @@ class Model(nnx.Module):
             x = jnp.concatenate([x, _below(fed.astype(x.dtype))], axis=-1)
         for layer, lstm in enumerate(self.note_lstms):
             x = self._drop(lstm.scan(lstm.project(x)), 10 + layer, dropout_key)
-        x = self._output(x)
+        x = self._output(x.astype(jnp.float32))
         return jnp.transpose(x.reshape(n, t, b, c), (2, 1, 0, 3))
 
     def over_time(self, states, beat, dropout_key=None) -> jax.Array:
         """The LSTMs along time. As __call__; returns [N, K, M, H], ready for those along notes."""
         b, t, n, _ = states.shape
-        x = self._drop(
-            self.time_lstms[0].scan(self._expand_and_project(states, beat)), 0, dropout_key
-        )
-        for layer, lstm in enumerate(self.time_lstms[1:], 1):
+        first, *others = self.time_lstms
+        x = self._drop(first.scan(self._expand_and_project(states, beat)), 0, dropout_key)
+        for layer, lstm in enumerate(others, 1):
             x = self._drop(lstm.scan(lstm.project(x)), layer, dropout_key)
         if self.tied:
             return jnp.moveaxis(x.reshape(t, b, n, -1), 2, 0).reshape(n, 1, t * b, -1)

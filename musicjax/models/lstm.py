@@ -8,6 +8,9 @@ The products x_t w_x of all steps are one large product outside the scan: only h
 sequential. Autodiff of a scan would add to the gradient of w_h at each step; here the reverse scan
 computes the gates' gradients alone, and one product over all steps gives the weights'.
 
+What is kept of all steps, for the next layer and the backward pass, has the type of `projected`:
+bfloat16 takes half the memory. The states, the weights, products and sums stay float32.
+
 Axes: B batch, T time step, F feature, H hidden, G gate (4H).
 Source: Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000; gate order and
 forget bias as in Keras and flax's OptimizedLSTMCell.
@@ -64,28 +67,29 @@ def scan_lstm(projected: jax.Array, w_h: jax.Array, initial: State) -> tuple[jax
     """The recurrence over time.
 
     Args:
-        projected: [T, B, G]: x_t w_x + b of all steps.
+        projected: float32 or bfloat16 [T, B, G]: x_t w_x + b of all steps.
         w_h: [H, G].
         initial: the state before the first step.
     Returns:
         h of all steps [T, B, H], and the state after the last.
     """
+    kept = projected.dtype
 
     def step(state, projected_t):
         state, _ = _cell(projected_t, state, w_h)
-        return state, state.h
+        return state, state.h.astype(kept)
 
     last, hidden = lax.scan(step, initial, projected)
     return hidden, last
 
 
 def _forward(projected, w_h, initial):
-    large = w_h.nbytes > _LARGE
+    large, kept = w_h.nbytes > _LARGE, projected.dtype
     w = _turned(w_h) if large else w_h
 
     def step(state, projected_t):
         after, gates = _cell(projected_t, state, w, large)
-        return after, (after.h, state.c, gates)
+        return after, (after.h.astype(kept), state.c.astype(kept), gates.astype(kept))
 
     last, (hidden, c_before, gates) = lax.scan(step, initial, projected)
     return (hidden, last), (w_h, initial.h, hidden, c_before, gates)
@@ -94,12 +98,12 @@ def _forward(projected, w_h, initial):
 def _backward(residuals, gradients):
     w_h, h_first, hidden, c_before, gates = residuals
     d_hidden, d_last = gradients
-    large = w_h.nbytes > _LARGE
+    large, kept = w_h.nbytes > _LARGE, gates.dtype
     w = w_h if large else _turned(w_h)
 
     def step(carry, inputs):
         d_h_next, d_c_next = carry
-        d_h_out, c_before, gates_t = inputs
+        d_h_out, c_before, gates_t = (array.astype(w_h.dtype) for array in inputs)
         i, f, g, o = jnp.split(gates_t, 4, axis=-1)
         tanh_c = jnp.tanh(f * c_before + i * g)  # c again: cheaper than to keep it
         d_h = d_h_out + d_h_next
@@ -113,11 +117,11 @@ def _backward(residuals, gradients):
             ],
             axis=-1,
         )
-        return State(_product(d_gates, w, large), d_c * f), d_gates
+        return State(_product(d_gates, w, large), d_c * f), d_gates.astype(kept)
 
     d_initial, d_projected = lax.scan(step, d_last, (d_hidden, c_before, gates), reverse=True)
-    h_before = jnp.concatenate([h_first[None], hidden[:-1]])
-    d_w_h = jnp.einsum("tbh,tbg->hg", h_before, d_projected)
+    h_before = jnp.concatenate([h_first[None].astype(kept), hidden[:-1]])
+    d_w_h = jnp.einsum("tbh,tbg->hg", *(x.astype(w_h.dtype) for x in (h_before, d_projected)))
     return d_projected, d_w_h, d_initial
 
 
@@ -133,9 +137,19 @@ class LSTMBank(nnx.Module):
         w_x: [K, F, G], K copies.
         w_h: [K, H, G].
         b: [K, G].
+        storage: the type of what is kept of all steps, "float32" or "bfloat16".
     """
 
-    def __init__(self, features: int, hidden: int, copies: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        features: int,
+        hidden: int,
+        copies: int,
+        *,
+        storage: str = "float32",
+        rngs: nnx.Rngs,
+    ):
+        self.storage = storage
         glorot, orthogonal = jax.nn.initializers.glorot_uniform(), jax.nn.initializers.orthogonal()
 
         def each_copy(initialise, shape):
@@ -149,12 +163,14 @@ class LSTMBank(nnx.Module):
 
     def project(self, x: jax.Array) -> jax.Array:
         """x_t w_x + b of all steps. x: [T, K, B, F]. Returns [T, K, B, G]."""
-        return jnp.einsum("tkbf,kfg->tkbg", x, self.w_x[...]) + self.b[...][:, None]
+        w_x, b = self.w_x[...], self.b[...]
+        return jnp.einsum("tkbf,kfg->tkbg", x.astype(w_x.dtype), w_x) + b[:, None]
 
     def scan(self, projected: jax.Array) -> jax.Array:
         """The recurrences from zero states. projected: [T, K, B, G]. Returns h [T, K, B, H]."""
+        projected = projected.astype(self.storage)
         _, copies, batch, _ = projected.shape
-        zeros = jnp.zeros((copies, batch, self.w_h.shape[1]), projected.dtype)
+        zeros = jnp.zeros((copies, batch, self.w_h.shape[1]))
         over_copies = jax.vmap(scan_lstm, in_axes=(1, 0, 0), out_axes=(1, 0))
         return over_copies(projected, self.w_h[...], State(zeros, zeros))[0]
 
@@ -166,8 +182,17 @@ class LSTMBank(nnx.Module):
 class LSTM(LSTMBank):
     """An LSTM over a batch of sequences, in one direction or both, which are its copies."""
 
-    def __init__(self, features: int, hidden: int, *, bidirectional: bool, rngs: nnx.Rngs):
-        super().__init__(features, hidden, 2 if bidirectional else 1, rngs=rngs)
+    def __init__(
+        self,
+        features: int,
+        hidden: int,
+        *,
+        bidirectional: bool,
+        storage: str = "float32",
+        rngs: nnx.Rngs,
+    ):
+        copies = 2 if bidirectional else 1
+        super().__init__(features, hidden, copies, storage=storage, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """x: [B, T, F]. Returns h of all steps [B, T, D * H], the directions side by side."""

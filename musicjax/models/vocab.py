@@ -105,7 +105,11 @@ class Model(nnx.Module):
         encoder = []
         for _ in range(config.encoder_layers):
             lstm = LSTM(
-                features, config.encoder_size, bidirectional=config.bidirectional, rngs=rngs
+                features,
+                config.encoder_size,
+                bidirectional=config.bidirectional,
+                storage=config.storage,
+                rngs=rngs,
             )
             encoder.append(lstm)
             features = config.encoder_size * (2 if config.bidirectional else 1)
@@ -123,7 +127,14 @@ class Model(nnx.Module):
         )
         decoder = []
         for _ in range(config.decoder_layers):
-            decoder.append(LSTM(features, config.decoder_size, bidirectional=False, rngs=rngs))
+            lstm = LSTM(
+                features,
+                config.decoder_size,
+                bidirectional=False,
+                storage=config.storage,
+                rngs=rngs,
+            )
+            decoder.append(lstm)
             features = config.decoder_size
         self.decoder = nnx.List(decoder)
         self.flatten = config.flatten
@@ -160,12 +171,12 @@ class Model(nnx.Module):
         for layer, lstm in enumerate(self.encoder):
             x = drop(lstm(x), layer)
         if self.attention is not None:
-            x = self.attention(x)
+            x = self.attention(x.astype(jnp.float32))
         for layer, lstm in enumerate(self.decoder):
             x = drop(lstm(x), len(self.encoder) + layer)
         if not every_step:
             x = x.reshape(len(x), -1) if self.flatten else x[:, -1]
-        return self._output(x)
+        return self._output(x.astype(jnp.float32))
 
     def _embed(self, tokens: jax.Array) -> jax.Array:
         """tokens: int [...]. Returns [..., F]."""
