@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 from jax import lax
 
+from musicjax.models import lstm
 from musicjax.models.lstm import LSTM, State, _cell, scan_lstm
 
 B, T, F, H = 3, 7, 5, 4
@@ -76,7 +77,10 @@ def plain_lstm(projected, w_h, initial):
     return hidden, last
 
 
-def test_own_backward_equals_autodiff_for_every_input_and_output():
+@pytest.mark.parametrize("large", [False, True])
+def test_own_backward_equals_autodiff_for_every_input_and_output(large, monkeypatch):
+    """Also where w_h is read along its rows, as large ones are."""
+    monkeypatch.setattr(lstm, "_LARGE", 0 if large else lstm._LARGE)
     keys = jax.random.split(jax.random.key(0), 7)
     normal = jax.random.normal
     projected, w_h = normal(keys[0], (T, B, 4 * H)), normal(keys[1], (H, 4 * H))

@@ -218,7 +218,7 @@ def test_a_work_dir_of_another_version_or_none_is_one_clear_line(tiny, tmp_path)
     train_and_evaluate(tiny, tmp_path)
     saved = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(saved | {"format": 77}))
-    with pytest.raises(InputError, match="a work dir of format 77; this musicjax reads 3"):
+    with pytest.raises(InputError, match="a work dir of format 77; this musicjax reads 4"):
         checkpoint.load_trained(tmp_path)
     with pytest.raises(InputError, match="format 77"):
         train_and_evaluate(tiny, tmp_path)
