@@ -27,9 +27,9 @@ Peers, same model, batch and optimizer, dropout included, in the same run, in tu
     torch loops    nsm: an nn.LSTM for each note and for each step, as the paper's authors wrote it
     torch batched  nsm: batched over notes and steps, a Python loop over the recurrent axis
 
-All of them run in a process whose malloc has large pages, as musicjax.train starts itself, and in
-one whose malloc is as it is, or as you have set it by GLIBC_TUNABLES (--allocator picks one of the
-two). Ratios are within one kind of process.
+Each runs in a process of its own whose malloc has large pages, as musicjax.train starts itself, and
+in one whose malloc is as it is, or as you have set it by GLIBC_TUNABLES (--allocator picks one of
+the two). Ratios are within one kind of process.
 
 Prints the median and spread of each, compile time apart; the last line is JSON.
 """
@@ -147,50 +147,52 @@ def naive_runner(peers, config: Config):
     return run
 
 
-def make_runners(peers, config: Config, number_of_devices: int, alone: bool) -> dict:
-    """musicjax and its peers, by name."""
-    config.train.devices = number_of_devices
-    runners = {"musicjax": musicjax_runner(peers, config)}
-    config.train.devices = 1
-    if number_of_devices != 1:
-        runners["one device"] = musicjax_runner(peers, config)
-    if not alone:
-        runners["naive"] = naive_runner(peers, config)
-        try:
-            import torch  # noqa: F401  # pyright: ignore[reportMissingImports]
-        except ImportError:
-            print("no PyTorch: pip install -e .[bench] for that peer", file=sys.stderr)
-        else:
-            runners |= peers.torch_runners(config, STEPS_PER_CALL)
-    return runners
+def make_runner(name: str, peers, config: Config):
+    """musicjax or one of its peers."""
+    match name:
+        case "naive":
+            return naive_runner(peers, config)
+        case "musicjax":
+            return musicjax_runner(peers, config)
+        case "one device":
+            config.train.devices = 1
+            return musicjax_runner(peers, config)
+        case _:
+            return peers.torch_runners(config, STEPS_PER_CALL)[name]
 
 
-def serve(runners: dict, flops: float) -> None:
-    """Answers each name on standard input by a line of JSON: the seconds of a call; of "", the
-    names; of "end", what is known of the process.
+def names_of(peers, config: Config, alone: bool) -> list[str]:
+    """Those that take part."""
+    names = ["musicjax"] + ["one device"] * (config.train.devices != 1)
+    if alone:
+        return names
+    if not _version_of("torch"):
+        print("no PyTorch: pip install -e .[bench] for that peer")
+        return [*names, "naive"]
+    return [*names, "naive", *peers.torch_runners(config, STEPS_PER_CALL)]
+
+
+def serve(run, flops: float) -> None:
+    """Answers each line of standard input by one of JSON: "run" by the seconds of a call, "end" by
+    what is known of the process.
     """
     for line in sys.stdin:
-        match line.strip():
-            case "":
-                answer = list(runners)
-            case "end":
-                answer = {
-                    "roof": matmul_rate() / flops,
-                    "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-                }
-            case name:
-                start = time.perf_counter()
-                runners[name]()
-                answer = time.perf_counter() - start
+        if line.strip() == "run":
+            start = time.perf_counter()
+            run()
+            answer = time.perf_counter() - start
+        else:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            answer = {"peak_memory_gib": round(peak, 2), "roof": matmul_rate() / flops}
         print(json.dumps(answer), flush=True)
 
 
 class Process:
-    """This script in a process of its own, with an allocator."""
+    """One runner in a process of its own, as a user's program is, with an allocator."""
 
-    def __init__(self, environment: dict[str, str]):
+    def __init__(self, name: str, environment: dict[str, str]):
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.train_step", *sys.argv[1:], "--serve"],
+            [sys.executable, "-m", "benchmarks.train_step", *sys.argv[1:], f"--serve={name}"],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -206,20 +208,20 @@ class Process:
         return json.loads(line)
 
 
-def measure(processes: dict[str, Process], rounds: int) -> tuple[dict, dict]:
-    """Seconds of each runner's first call, and of `rounds` more, taken in turns; by process and
-    runner.
+def measure(names: list[str], allocators: list[str], rounds: int) -> tuple[dict, dict, dict]:
+    """Seconds of each one's first call, and of `rounds` more, taken in turns; and what is known of
+    its process; by allocator and name.
     """
-    first, times = {}, {}
-    for allocator_name, process in processes.items():
-        for name in process.ask(""):
-            first[allocator_name, name] = process.ask(name)
-            process.ask(name)
-            times[allocator_name, name] = []
+    processes, first = {}, {}
+    for key in [(allocator_name, name) for allocator_name in allocators for name in names]:
+        processes[key] = Process(key[1], ALLOCATORS[key[0]])
+        first[key] = processes[key].ask("run")
+        processes[key].ask("run")
+    times = {key: [] for key in processes}
     for _ in range(rounds):
-        for (allocator_name, name), seconds in times.items():
-            seconds.append(processes[allocator_name].ask(name))
-    return first, times
+        for key, seconds in times.items():
+            seconds.append(processes[key].ask("run"))
+    return first, times, {key: process.ask("end") for key, process in processes.items()}
 
 
 def main() -> None:
@@ -231,7 +233,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="calls of each peer that count")
     parser.add_argument("--alone", action="store_true", help="no peers: for the peak of memory")
     parser.add_argument("--allocator", choices=["both", *ALLOCATORS], default="both")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
 
     peers = {"vocab": vocab_peers, "nsm": nsm_peers}[arguments.model]
@@ -241,15 +243,14 @@ def main() -> None:
     config = peers.make_config(size)
     config.train.batch_size = arguments.batch or config.train.batch_size
     config.train.steps_per_call = STEPS_PER_CALL
+    config.train.devices = arguments.devices
     if arguments.serve:
-        runners = make_runners(peers, config, arguments.devices, arguments.alone)
-        serve(runners, peers.flops(config))
+        serve(make_runner(arguments.serve, peers, config), peers.flops(config))
         return
 
-    names = ALLOCATORS if arguments.allocator == "both" else {arguments.allocator}
-    processes = {name: Process(ALLOCATORS[name]) for name in ALLOCATORS if name in names}
-    first, times = measure(processes, arguments.rounds)
-    ends = {name: process.ask("end") for name, process in processes.items()}
+    allocators = list(ALLOCATORS) if arguments.allocator == "both" else [arguments.allocator]
+    names = names_of(peers, config, arguments.alone)
+    first, times, ends = measure(names, allocators, arguments.rounds)
     roof = max(end["roof"] for end in ends.values())
 
     examples = STEPS_PER_CALL * config.train.batch_size
@@ -269,7 +270,7 @@ def main() -> None:
         "flops_per_example": peers.flops(config),
         "roof_examples_per_second": round(roof, 1),
     }
-    for allocator_name, end in ends.items():
+    for allocator_name in allocators:
         print(f"malloc: {allocator_name}; the roof is {roof:.1f} examples/s")
         print(f"{'':14}{'examples/s':>11}{'spread':>16}{'first call':>12}{'of the roof':>13}")
         rows: dict = {"examples_per_second": {}}
@@ -295,11 +296,11 @@ def main() -> None:
                 ratio = statistics.median(t / o for t, o in zip(seconds, ours, strict=True))
                 rows[f"ratio_to_{name.replace(' ', '_')}"] = round(ratio, 3)
                 print(f"{'':14}musicjax trains {ratio:.2f} times as fast")
-        rows["peak_memory_gib"] = round(end["peak_memory_gib"], 2)
-        print(f"peak memory, all of these together: {rows['peak_memory_gib']} GiB\n")
+        rows["peak_memory_gib"] = ends[allocator_name, "musicjax"]["peak_memory_gib"]
+        print(f"musicjax's peak of memory: {rows['peak_memory_gib']} GiB\n")
         # The better allocator's stand at the top; what it is better than, beside them.
-        result |= rows if allocator_name == next(iter(ends)) else {allocator_name: rows}
-    if len(ends) == 2:
+        result |= rows if allocator_name == allocators[0] else {allocator_name: rows}
+    if len(allocators) == 2:
         pair = zip(*(times[name, "musicjax"] for name in ALLOCATORS), strict=True)
         result["gain_of_large_pages"] = round(statistics.median(b / a for a, b in pair), 3)
         print(f"large pages make musicjax {result['gain_of_large_pages']:.2f} times as fast")

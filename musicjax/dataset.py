@@ -280,6 +280,8 @@ def _batch(
 ) -> dict[str, np.ndarray]:
     missing = batch_size - len(numbers)
     batch = source.batch(numbers, rng) | {"present": np.ones(len(numbers), np.float32)}
+    if not missing:  # np.pad takes as long as the rest
+        return batch
     return {
         name: np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
         for name, array in batch.items()
