@@ -15,7 +15,9 @@ import pytest
 
 from musicjax import encode, midi
 from musicjax.corpora import find_songs
+from musicjax.models.biaxial import layout_of
 from musicjax.song import Meter, Song, Tempo, Track
+from musicjax.vocabulary import Token, Vocabulary
 
 # The same examples each time, however busy the machine is.
 hypothesis.settings.register_profile("musicjax", derandomize=True, deadline=None)
@@ -28,6 +30,7 @@ jax.config.update("jax_num_cpu_devices", 2)
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "midi"
+VOCABULARY = Vocabulary.build({Token((40 + i,), 12): 12 - i for i in range(11)})
 
 
 def make_track(notes, *, name="Piano", program=0, is_drum=False) -> Track:
@@ -110,3 +113,17 @@ def load_config(variant: str = "", name: str = "vocab"):
     namespace: dict = {}
     exec((ROOT / "configs" / f"{name}.py").read_text(), namespace)
     return namespace["get_config"](variant)
+
+
+def zero_batches(config, count=2):
+    """`count` batches of zeros, stacked, as the dataset gives them."""
+    rows, window = config.train.batch_size, config.train.window
+    batch = {"present": np.ones((count, rows), np.float32)}
+    if config.model.name == "vocab":
+        return batch | {"tokens": np.zeros((count, rows, window + 1), np.int32)}
+    layout = layout_of(config)
+    return batch | {
+        "states": np.zeros((count, rows, window + 1, layout.notes, layout.bits), np.uint8),
+        "beat": np.zeros((count, rows, window + 1), np.int32),
+        "length": np.full((count, rows), window, np.int32),
+    }

@@ -3,29 +3,11 @@
 import jax
 import numpy as np
 import pytest
-from conftest import load_config
+from conftest import VOCABULARY, load_config, zero_batches
 from flax import nnx
 
 from musicjax.loop import make_optimizer, make_train_steps, new_state
 from musicjax.models import MODELS
-from musicjax.models.biaxial import layout_of
-from musicjax.vocabulary import Token, Vocabulary
-
-VOCABULARY = Vocabulary.build({Token((40 + i,), 12): 12 - i for i in range(11)})
-
-
-def batches_of(config, count=2):
-    """`count` batches of zeros, stacked, as the dataset gives them."""
-    rows, window = config.train.batch_size, config.train.window
-    batch = {"present": np.ones((count, rows), np.float32)}
-    if config.model.name == "vocab":
-        return batch | {"tokens": np.zeros((count, rows, window + 1), np.int32)}
-    layout = layout_of(config)
-    return batch | {
-        "states": np.zeros((count, rows, window + 1, layout.notes, layout.bits), np.uint8),
-        "beat": np.zeros((count, rows, window + 1), np.int32),
-        "length": np.full((count, rows), window, np.int32),
-    }
 
 
 @pytest.mark.parametrize(
@@ -39,6 +21,7 @@ def batches_of(config, count=2):
         ("nsm", "tiny_best", {"feedback": "sample"}),
         ("vocab", "tiny", {"storage": "bfloat16"}),
         ("nsm", "tiny_best", {"storage": "bfloat16"}),
+        ("nsm", "tiny_best", {"feedback": "sample", "storage": "bfloat16"}),
         ("nsm", "", {}),
     ],
 )
@@ -48,7 +31,7 @@ def test_every_training_step_lowers(config, variant, changes):
     module = MODELS[config.model.name]
     graph, params = nnx.split(module.build(config, VOCABULARY))
     loss_of = module.make_loss(config, VOCABULARY)
-    batches = batches_of(config)
+    batches = zero_batches(config)
 
     def loss_fn(params, batch, key):
         return loss_of(nnx.merge(graph, params), batch, key)

@@ -3,9 +3,8 @@
 import jax
 import numpy as np
 import pytest
-from conftest import load_config
+from conftest import VOCABULARY, load_config, zero_batches
 from flax import nnx
-from test_lowering import VOCABULARY, batches_of
 
 from musicjax.models import MODELS
 
@@ -17,7 +16,7 @@ def gradient(config, **changes):
     graph, params = nnx.split(module.build(config, VOCABULARY))
     loss_of = module.make_loss(config, VOCABULARY)
     rng = np.random.default_rng(0)
-    batch = {name: array[0] for name, array in batches_of(config, 1).items()}
+    batch = {name: array[0] for name, array in zero_batches(config, 1).items()}
     if "tokens" in batch:
         batch["tokens"] = rng.integers(1, 12, batch["tokens"].shape, dtype=np.int32)
     else:

@@ -16,6 +16,7 @@ paper's words, "input shifted one step into the future", are a copy task (`targe
 the same gradient, since samples have none.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -58,18 +59,15 @@ class Model(nnx.Module):
         """
         self.layout, self.tied = layout, config.tied
         self.feedback, self.dropout = config.feedback, config.dropout
+        bank = functools.partial(LSTMBank, storage=config.storage, rngs=rngs)
         features, time_lstms = layout.size, []
         for hidden in config.time_sizes:
-            copies = 1 if config.tied else layout.notes
-            lstm = LSTMBank(features, hidden, copies, storage=config.storage, rngs=rngs)
-            time_lstms.append(lstm)
+            time_lstms.append(bank(features, hidden, 1 if config.tied else layout.notes))
             features = hidden
         self.time_lstms = nnx.List(time_lstms)
         features, note_lstms = features + self.fed_bits, []
         for hidden in config.note_sizes:
-            copies = 1 if config.tied else window
-            lstm = LSTMBank(features, hidden, copies, storage=config.storage, rngs=rngs)
-            note_lstms.append(lstm)
+            note_lstms.append(bank(features, hidden, 1 if config.tied else window))
             features = hidden
         self.note_lstms = nnx.List(note_lstms)
         self.dense = config.output != "hidden"
@@ -114,11 +112,10 @@ class Model(nnx.Module):
         else:
             fed = jnp.transpose(target, (2, 1, 0, 3)).reshape(n, *x.shape[1:3], c)
         if self.feedback != "none":
-            x = jnp.concatenate([x, _below(fed.astype(x.dtype))], axis=-1)
+            x = jnp.concatenate([x, _below(fed)], axis=-1)
         for layer, lstm in enumerate(self.note_lstms):
             x = self._drop(lstm.scan(lstm.project(x)), 10 + layer, dropout_key)
-        x = self._output(x.astype(jnp.float32))
-        return jnp.transpose(x.reshape(n, t, b, c), (2, 1, 0, 3))
+        return jnp.transpose(self._output(x).reshape(n, t, b, c), (2, 1, 0, 3))
 
     def over_time(self, states, beat, dropout_key=None) -> jax.Array:
         """The LSTMs along time. As __call__; returns [N, K, M, H], ready for those along notes."""
@@ -219,7 +216,7 @@ class Model(nnx.Module):
             bits = noise < likely
             play = bits[..., :1] & (count < draw.most_notes)[..., None]
             bits = jnp.concatenate([play, bits[..., 1:] & play], axis=-1)
-            drawn = bits.astype(x.dtype)
+            drawn = bits.astype(jnp.float32)
             return (after, drawn, count + play[..., 0]), (drawn, output)
 
         zeros = [jnp.zeros(size[1:]) for size in sizes]

@@ -8,8 +8,8 @@ The products x_t w_x of all steps are one large product outside the scan: only h
 sequential. Autodiff of a scan would add to the gradient of w_h at each step; here the reverse scan
 computes the gates' gradients alone, and one product over all steps gives the weights'.
 
-What is kept of all steps, for the next layer and the backward pass, has the type of `projected`:
-bfloat16 takes half the memory. The states, the weights, products and sums stay float32.
+What is kept of all steps for the backward pass, and `projected` itself, may be bfloat16: half the
+memory. What goes in and comes out, weights, states, products and sums are float32.
 
 Axes: B batch, T time step, F feature, H hidden, G gate (4H).
 Source: Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000; gate order and
@@ -67,17 +67,17 @@ def scan_lstm(projected: jax.Array, w_h: jax.Array, initial: State) -> tuple[jax
     """The recurrence over time.
 
     Args:
-        projected: float32 or bfloat16 [T, B, G]: x_t w_x + b of all steps.
+        projected: float32 or bfloat16 [T, B, G]: x_t w_x + b of all steps. What the backward pass
+            keeps has its type.
         w_h: [H, G].
         initial: the state before the first step.
     Returns:
-        h of all steps [T, B, H], and the state after the last.
+        h of all steps, float32 [T, B, H], and the state after the last.
     """
-    kept = projected.dtype
 
     def step(state, projected_t):
         state, _ = _cell(projected_t, state, w_h)
-        return state, state.h.astype(kept)
+        return state, state.h
 
     last, hidden = lax.scan(step, initial, projected)
     return hidden, last
@@ -89,7 +89,7 @@ def _forward(projected, w_h, initial):
 
     def step(state, projected_t):
         after, gates = _cell(projected_t, state, w, large)
-        return after, (after.h.astype(kept), state.c.astype(kept), gates.astype(kept))
+        return after, (after.h, state.c.astype(kept), gates.astype(kept))
 
     last, (hidden, c_before, gates) = lax.scan(step, initial, projected)
     return (hidden, last), (w_h, initial.h, hidden, c_before, gates)
@@ -120,8 +120,8 @@ def _backward(residuals, gradients):
         return State(_product(d_gates, w, large), d_c * f), d_gates.astype(kept)
 
     d_initial, d_projected = lax.scan(step, d_last, (d_hidden, c_before, gates), reverse=True)
-    h_before = jnp.concatenate([h_first[None].astype(kept), hidden[:-1]])
-    d_w_h = jnp.einsum("tbh,tbg->hg", *(x.astype(w_h.dtype) for x in (h_before, d_projected)))
+    h_before = jnp.concatenate([h_first[None], hidden[:-1]])
+    d_w_h = jnp.einsum("tbh,tbg->hg", h_before, d_projected.astype(w_h.dtype))
     return d_projected, d_w_h, d_initial
 
 
@@ -164,7 +164,7 @@ class LSTMBank(nnx.Module):
     def project(self, x: jax.Array) -> jax.Array:
         """x_t w_x + b of all steps. x: [T, K, B, F]. Returns [T, K, B, G]."""
         w_x, b = self.w_x[...], self.b[...]
-        return jnp.einsum("tkbf,kfg->tkbg", x.astype(w_x.dtype), w_x) + b[:, None]
+        return jnp.einsum("tkbf,kfg->tkbg", x, w_x) + b[:, None]
 
     def scan(self, projected: jax.Array) -> jax.Array:
         """The recurrences from zero states. projected: [T, K, B, G]. Returns h [T, K, B, H]."""

@@ -102,16 +102,10 @@ class Model(nnx.Module):
         if not self.scalar:
             uniform = jax.random.uniform(rngs.params(), (vocabulary_size, features), minval=-1.0)
             self.embedding = nnx.Param(0.05 * uniform)  # Keras's initialiser
+        lstm = functools.partial(LSTM, storage=config.storage, rngs=rngs)
         encoder = []
         for _ in range(config.encoder_layers):
-            lstm = LSTM(
-                features,
-                config.encoder_size,
-                bidirectional=config.bidirectional,
-                storage=config.storage,
-                rngs=rngs,
-            )
-            encoder.append(lstm)
+            encoder.append(lstm(features, config.encoder_size, bidirectional=config.bidirectional))
             features = config.encoder_size * (2 if config.bidirectional else 1)
         self.encoder = nnx.List(encoder)
         self.attention = (
@@ -127,14 +121,7 @@ class Model(nnx.Module):
         )
         decoder = []
         for _ in range(config.decoder_layers):
-            lstm = LSTM(
-                features,
-                config.decoder_size,
-                bidirectional=False,
-                storage=config.storage,
-                rngs=rngs,
-            )
-            decoder.append(lstm)
+            decoder.append(lstm(features, config.decoder_size, bidirectional=False))
             features = config.decoder_size
         self.decoder = nnx.List(decoder)
         self.flatten = config.flatten
@@ -171,12 +158,12 @@ class Model(nnx.Module):
         for layer, lstm in enumerate(self.encoder):
             x = drop(lstm(x), layer)
         if self.attention is not None:
-            x = self.attention(x.astype(jnp.float32))
+            x = self.attention(x)
         for layer, lstm in enumerate(self.decoder):
             x = drop(lstm(x), len(self.encoder) + layer)
         if not every_step:
             x = x.reshape(len(x), -1) if self.flatten else x[:, -1]
-        return self._output(x.astype(jnp.float32))
+        return self._output(x)
 
     def _embed(self, tokens: jax.Array) -> jax.Array:
         """tokens: int [...]. Returns [..., F]."""
