@@ -95,14 +95,14 @@ def test_own_projection_equals_unfolded_gradients_too(layout):
     # The note's number goes up to 101: scaled, so that no product is large.
     w_x = jax.random.normal(keys[2], (layout.notes, layout.size, g)) / layout.size
     bias = jax.random.normal(keys[3], (layout.notes, g))
-    weights = jax.random.normal(keys[4], (t, layout.notes, b, g))
+    weights = jax.random.normal(keys[4], (layout.notes, t, b, g))
 
     def own(w_x, bias):
         return project(states, beat, w_x, bias, layout)
 
     def plain(w_x, bias):
         features = note_features(states, beat, layout)
-        return jnp.einsum("btnf,nfg->tnbg", features, w_x) + bias[:, None]
+        return jnp.einsum("btnf,nfg->ntbg", features, w_x) + bias[:, None, None]
 
     np.testing.assert_allclose(own(w_x, bias), plain(w_x, bias), atol=1e-5)
     ours, theirs = (

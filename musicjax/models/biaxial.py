@@ -113,8 +113,10 @@ class Model(nnx.Module):
             fed = jnp.transpose(target, (2, 1, 0, 3)).reshape(n, *x.shape[1:3], c)
         if self.feedback != "none":
             x = jnp.concatenate([x, _below(fed)], axis=-1)
+        x = jnp.swapaxes(x, 0, 1)
         for layer, lstm in enumerate(self.note_lstms):
             x = self._drop(lstm.scan(lstm.project(x)), 10 + layer, dropout_key)
+        x = jnp.swapaxes(x, 0, 1)
         return jnp.transpose(self._output(x).reshape(n, t, b, c), (2, 1, 0, 3))
 
     def over_time(self, states, beat, dropout_key=None) -> jax.Array:
@@ -126,7 +128,7 @@ class Model(nnx.Module):
             x = self._drop(lstm.scan(lstm.project(x)), layer, dropout_key)
         if self.tied:
             return jnp.moveaxis(x.reshape(t, b, n, -1), 2, 0).reshape(n, 1, t * b, -1)
-        return jnp.swapaxes(x, 0, 1)
+        return x  # the notes' weights of one axis are the steps of the other
 
     def step_over_time(
         self, carried: list[State], states: jax.Array, beat: jax.Array
@@ -143,18 +145,18 @@ class Model(nnx.Module):
         b, n, _ = states.shape
         projected, after = self._expand_and_project(states[:, None], beat[:, None]), []
         for layer, (lstm, state) in enumerate(zip(self.time_lstms, carried, strict=True)):
-            projected = projected if layer == 0 else lstm.project(after[-1].h[None])
-            after.append(lstm.step(projected[0], state))
+            projected = projected if layer == 0 else lstm.project(after[-1].h[:, None])
+            after.append(lstm.step(projected[:, 0], state))
         h = after[-1].h
         return after, jnp.swapaxes(h.reshape(b, n, -1), 0, 1)[:, None] if self.tied else h[:, None]
 
     def _expand_and_project(self, states: jax.Array, beat: jax.Array) -> jax.Array:
-        """Note state expand times the first LSTM's weights. As over_time; returns [T, K, M, G]."""
+        """Note state expand times the first LSTM's weights. As over_time; returns [K, T, M, G]."""
         b, t, n, _ = states.shape
         first = self.time_lstms[0]
         if self.tied:
             features = note_features(states, beat, self.layout)
-            return first.project(jnp.swapaxes(features, 0, 1).reshape(t, 1, b * n, -1))
+            return first.project(jnp.swapaxes(features, 0, 1).reshape(1, t, b * n, -1))
         return project(states, beat, first.w_x[...], first.b[...], self.layout)
 
     def carry(self, batch: int) -> list[State]:
@@ -208,7 +210,7 @@ class Model(nnx.Module):
                 projected += jnp.einsum("kmc,kcg->kmg", below, w_fed)
             after = [first.step(projected, states[0])]
             for lstm, state, mask in zip(others, states[1:], masks, strict=False):
-                after.append(lstm.step(lstm.project((after[-1].h * mask)[None])[0], state))
+                after.append(lstm.step(lstm.project((after[-1].h * mask)[:, None])[:, 0], state))
             output = self._output((after[-1].h * masks[-1])[None], index)[0]
             logits = self.logits(output)
             logits += jnp.where(jnp.arange(self.layout.bits) == 0, raise_by, 0.0)

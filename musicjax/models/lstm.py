@@ -57,6 +57,11 @@ def _product(x: jax.Array, w: jax.Array, turned: bool) -> jax.Array:
     return lax.dot_general(x, w, (((1,), (1 if turned else 0,)), ((), ())))
 
 
+def _at(steps: jax.Array, t: jax.Array) -> jax.Array:
+    """A step of an array of all steps."""
+    return lax.dynamic_index_in_dim(steps, t, keepdims=False)
+
+
 def _turned(w: jax.Array) -> jax.Array:
     """w', made once: XLA would make it in each step."""
     return lax.optimization_barrier(w.T)
@@ -65,6 +70,8 @@ def _turned(w: jax.Array) -> jax.Array:
 @jax.custom_vjp
 def scan_lstm(projected: jax.Array, w_h: jax.Array, initial: State) -> tuple[jax.Array, State]:
     """The recurrence over time.
+
+    It looks its steps up, for under vmap `scan` would first turn an array of all steps round.
 
     Args:
         projected: float32 or bfloat16 [T, B, G]: x_t w_x + b of all steps. What the backward pass
@@ -75,11 +82,11 @@ def scan_lstm(projected: jax.Array, w_h: jax.Array, initial: State) -> tuple[jax
         h of all steps, float32 [T, B, H], and the state after the last.
     """
 
-    def step(state, projected_t):
-        state, _ = _cell(projected_t, state, w_h)
+    def step(state, t):
+        state, _ = _cell(_at(projected, t), state, w_h)
         return state, state.h
 
-    last, hidden = lax.scan(step, initial, projected)
+    last, hidden = lax.scan(step, initial, jnp.arange(len(projected)))
     return hidden, last
 
 
@@ -87,11 +94,12 @@ def _forward(projected, w_h, initial):
     large, kept = w_h.nbytes > _LARGE, projected.dtype
     w = _turned(w_h) if large else w_h
 
-    def step(state, projected_t):
-        after, gates = _cell(projected_t, state, w, large)
+    def step(state, t):
+        after, gates = _cell(_at(projected, t), state, w, large)
         return after, (after.h, state.c.astype(kept), gates.astype(kept))
 
-    last, (hidden, c_before, gates) = lax.scan(step, initial, projected)
+    steps = jnp.arange(len(projected))
+    last, (hidden, c_before, gates) = lax.scan(step, initial, steps)
     return (hidden, last), (w_h, initial.h, hidden, c_before, gates)
 
 
@@ -162,17 +170,15 @@ class LSTMBank(nnx.Module):
         self.b = nnx.Param(jnp.tile(forget_one, (copies, 1)))
 
     def project(self, x: jax.Array) -> jax.Array:
-        """x_t w_x + b of all steps. x: [T, K, B, F]. Returns [T, K, B, G]."""
-        w_x, b = self.w_x[...], self.b[...]
-        return jnp.einsum("tkbf,kfg->tkbg", x, w_x) + b[:, None]
+        """x_t w_x + b of all steps. x: [K, T, B, F]. Returns [K, T, B, G]."""
+        return jnp.einsum("ktbf,kfg->ktbg", x, self.w_x[...]) + self.b[...][:, None, None]
 
     def scan(self, projected: jax.Array) -> jax.Array:
-        """The recurrences from zero states. projected: [T, K, B, G]. Returns h [T, K, B, H]."""
+        """The recurrences from zero states. projected: [K, T, B, G]. Returns h [K, T, B, H]."""
         projected = projected.astype(self.storage)
-        _, copies, batch, _ = projected.shape
+        copies, _, batch, _ = projected.shape
         zeros = jnp.zeros((copies, batch, self.w_h.shape[1]))
-        over_copies = jax.vmap(scan_lstm, in_axes=(1, 0, 0), out_axes=(1, 0))
-        return over_copies(projected, self.w_h[...], State(zeros, zeros))[0]
+        return jax.vmap(scan_lstm)(projected, self.w_h[...], State(zeros, zeros))[0]
 
     def step(self, projected: jax.Array, state: State) -> State:
         """One step of each. projected: [K, B, G]; the state's arrays are [K, B, H]."""
@@ -198,9 +204,9 @@ class LSTM(LSTMBank):
         """x: [B, T, F]. Returns h of all steps [B, T, D * H], the directions side by side."""
         directions = len(self.w_x[...])
         x = jnp.swapaxes(x, 0, 1)
-        h = self.scan(self.project(jnp.stack([x, x[::-1]][:directions], axis=1)))
-        backward = [h[::-1, d] for d in range(1, directions)]
-        return jnp.swapaxes(jnp.concatenate([h[:, 0], *backward], axis=-1), 0, 1)
+        h = self.scan(self.project(jnp.stack([x, x[::-1]][:directions])))
+        backward = [h[d, ::-1] for d in range(1, directions)]
+        return jnp.swapaxes(jnp.concatenate([h[0], *backward], axis=-1), 0, 1)
 
     def advance(self, x: jax.Array, state: State) -> State:
         """One step in one direction. x: [B, F]; the state's arrays are [B, H].

@@ -92,7 +92,7 @@ def project(
         w_x: [N, F, G].
         b: [N, G].
     Returns:
-        [T, N, B, G].
+        [N, T, B, G].
     """
     batch, t, n, _ = states.shape
     first, classes, last = 13, 13 + (2 * REACH + 1) * layout.bits, layout.size - 5
@@ -107,10 +107,10 @@ def project(
     counted = w_x[note, classes + _slot(np.arange(12), note, layout)]
     weights = jnp.concatenate([w_x[:, first:classes], counted], axis=1)
     constant = jnp.einsum("nf,nfg->ng", _constant_features(layout), w_x[:, :first]) + b
-    projected = jnp.einsum("ntbf,nfg->tnbg", seen, weights) + constant[:, None]
+    projected = jnp.einsum("ntbf,nfg->ntbg", seen, weights) + constant[:, None, None]
     if layout.beat != "none":
         beats = _beat_features(beat, layout)
-        projected += jnp.einsum("btk,nkg->tnbg", beats, w_x[:, last : last + 4])
+        projected += jnp.einsum("btk,nkg->ntbg", beats, w_x[:, last : last + 4])
     return projected
 
 
