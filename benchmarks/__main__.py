@@ -2,7 +2,7 @@
 
     python -m benchmarks [--only=train_step,startup] [--table]
 
-Takes some 20 minutes on two cores; the first time one more, to read Bach's chorales from music21.
+Takes some 30 minutes on two cores; the first time one more, to read Bach's chorales from music21.
 Each benchmark is a process of its own, one after another, with nothing beside it. Their lines of
 JSON are collected in benchmarks/results/summary.json, each with its machine, versions and date, and
 the table of targets in the README is made from that. With --only a part is measured anew and the
@@ -14,10 +14,7 @@ benchmarks.polyphonic, whose sets of piano rolls are not here to be had: what de
 """
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -26,6 +23,9 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
+
+from benchmarks import machine
+from musicjax import workers
 
 ROOT = Path(__file__).parent.parent
 SUMMARY = ROOT / "benchmarks" / "results" / "summary.json"
@@ -37,8 +37,6 @@ RUNS = {
     "nsm 32": ("train_step", "--model=nsm", "--batch=32", "--rounds=3"),
     "vocab": ("train_step", "--model=vocab"),
     "vocab quick": ("train_step", "--size=quick"),
-    "nsm devices": ("train_step", "--model=nsm", "--devices=2", "--alone"),
-    "vocab devices": ("train_step", "--size=quick", "--devices=2", "--alone"),
     "nsm profile": ("profile", "--model=nsm"),
     "vocab profile": ("profile", "--model=vocab"),
     "generate": ("generate", "--tokens=64"),
@@ -51,7 +49,6 @@ RUNS = {
 }
 MODULES = tuple(dict.fromkeys(module for module, *_ in RUNS.values()))
 LEFT_OUT = "benchmarks.polyphonic is left out: it takes piano rolls, --source=jsb_chorales.npz"
-PACKAGES = ("jax", "flax", "numpy", "torch", "keras")
 
 
 def rate(result: dict, runner: str) -> float:
@@ -198,8 +195,9 @@ ROWS: list[tuple[str, str, list[Figure]]] = [
         "train on two host devices",
         "1.3 x one device, on two cores",
         [
-            Figure("nsm devices", training("one device"), "nsm {:.2f} x", 1.3),
-            Figure("vocab devices", training("one device"), "vocab quick {:.2f} x", 1.3),
+            Figure("nsm 10", training("one device"), "nsm 10: {:.2f} x", 1.3),
+            Figure("nsm 32", training("one device"), "32: {:.2f} x", 1.3),
+            Figure("vocab quick", training("one device"), "vocab quick {:.2f} x", 1.3),
         ],
     ),
 ]
@@ -235,7 +233,7 @@ def origin(summary: dict) -> str:
     versions = {
         f"{package} {entry['versions'][package]}"
         for entry in entries
-        for package in PACKAGES
+        for package in machine.PACKAGES
         if entry["versions"][package]
     }
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
@@ -250,24 +248,6 @@ def with_table(readme: str, summary: dict) -> str:
         raise SystemExit(f"README.md has no {BEGIN} and {END}; put them where the table belongs")
     says = f"{table(summary)}\n\n{origin(summary)}" if summary else table(summary)
     return f"{before}{BEGIN}\n{says}\n{END}{after}"
-
-
-def version_of(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def machine() -> str:
-    """The processor's name and how many may be used."""
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.split(": ", 1)[1] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration, IndexError):  # not Linux, or a processor that tells no name
-        pass
-    return f"{name}, {len(os.sched_getaffinity(0))} processors"
 
 
 def run(module: str, *flags: str) -> dict:
@@ -306,7 +286,7 @@ def main() -> None:
         parser.error(f"--only={','.join(sorted(unknown))}; expected some of {','.join(MODULES)}")
 
     summary = json.loads(SUMMARY.read_text()) if SUMMARY.exists() else {}
-    versions = {package: version_of(package) for package in PACKAGES}
+    versions = machine.versions()
     failed = []
     for name, command in RUNS.items():
         if arguments.table or command[0] not in only:
@@ -322,8 +302,8 @@ def main() -> None:
         summary[name] = {
             "command": f"python -m benchmarks.{' '.join(command)}",
             "date": date.today().isoformat(),
-            "machine": machine(),
-            "versions": {"python": platform.python_version(), **versions},
+            "machine": f"{machine.name()}, {workers.cores()} processors",
+            "versions": versions,
             "seconds": round(time.perf_counter() - started, 1),
             "result": result,
         }

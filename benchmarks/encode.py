@@ -19,7 +19,6 @@ must not grow. The last line is JSON.
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -29,10 +28,10 @@ import threading
 import time
 from collections.abc import Callable
 from copy import deepcopy
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks import machine
 from configs import nsm, vocab
 from musicjax import corpora, encode, midi, workers
 
@@ -48,10 +47,7 @@ def main() -> None:
     arguments = parser.parse_args()
     result = {
         "benchmark": "encode",
-        "processors": workers.cores(),
-        "machine": platform.processor() or platform.machine(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("symusic", "pretty_midi", "music21", "numpy")},
+        **machine.facts(("symusic", "pretty_midi", "music21", "numpy")),
     }
     files = corpora.find_songs(arguments.source)
     with tempfile.TemporaryDirectory() as folder:

@@ -25,7 +25,6 @@ is JSON.
 import argparse
 import json
 import os
-import platform
 import statistics
 import time
 from typing import Any
@@ -37,7 +36,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from benchmarks import vocab_peers
+from benchmarks import machine, vocab_peers
 from benchmarks.train_step import matmul_rate
 from musicjax.models import vocab
 from musicjax.sampler import Sampling, continue_windows
@@ -125,9 +124,7 @@ def main() -> None:
         "size": arguments.size,
         "tokens": arguments.tokens,
         "device": f"{device.platform} {device.device_kind}",
-        "processors": len(os.sched_getaffinity(0)),
-        "machine": platform.processor() or platform.machine(),
-        "jax": jax.__version__,
+        **machine.facts(),
         "runs": [],
     }
     print(

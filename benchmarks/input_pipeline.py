@@ -14,14 +14,12 @@ benchmarks.train_step, in turns with them. The last line is JSON.
 
 import argparse
 import json
-import os
 import statistics
 import time
 
-import grain
 import jax
 
-from benchmarks import nsm_peers, vocab_peers
+from benchmarks import machine, nsm_peers, vocab_peers
 from benchmarks.train_step import STEPS_PER_CALL, musicjax_runner
 from musicjax.dataset import examples, training_batches
 from musicjax.encode import open_corpus
@@ -38,9 +36,7 @@ def main() -> None:
     result: dict = {
         "benchmark": "input_pipeline",
         "device": f"{device.platform} {device.device_kind}",
-        "processors": len(os.sched_getaffinity(0)),
-        "jax": jax.__version__,
-        "grain": grain.__version__,
+        **machine.facts(("jax", "grain")),
         "share_of_step": {},
     }
     print(f"{'':14}{'a batch':>12}{'a step':>12}{'share':>9}")

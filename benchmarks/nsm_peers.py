@@ -54,8 +54,14 @@ def make_vocabulary() -> None:
     """It has none."""
 
 
+def torch_names(config: Config) -> list[str]:
+    """Of torch_runners."""
+    return [] if config.model.tied else ["torch loops", "torch batched"]
+
+
 def torch_runners(config: Config, count: int) -> dict:
-    """The paper's network in PyTorch, as its authors had it, and batched over notes and steps.
+    """The paper's network in PyTorch, as its authors had it, and batched over notes and steps;
+    none where weights are tied.
 
     Both make the features of their batch in each step, as musicjax does.
     """

@@ -20,11 +20,10 @@ RNN-NADE), Bai et al. 2018 (LSTM, TCN), Johnson 2017 (bi-axial, Piano-midi.de on
 
 import argparse
 import json
-import os
-import platform
 import time
 from pathlib import Path
 
+from benchmarks import machine
 from configs import polyphonic
 
 PUBLISHED = {
@@ -87,9 +86,7 @@ def main() -> None:
                 "segments_per_second": last["examples_per_second"],
                 "repeat_last_nats": round(results["repeat last"]["nats"], 4),
                 "device": f"{device.platform} {device.device_kind}",
-                "processors": len(os.sched_getaffinity(0)),
-                "machine": platform.processor() or platform.machine(),
-                "jax": jax.__version__,
+                **machine.facts(("jax",)),
             }
         )
     )

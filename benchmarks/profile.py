@@ -13,8 +13,8 @@ recurrence (one of T steps that wait for each other) or outside (all steps at on
     moved        copied, turned round, joined or filled with zeros
     small loop   a recurrence that XLA has made one kernel of
 
-What is left is between the operations: waiting for threads, and the trace itself. The last line is
-JSON.
+All on one device, with malloc as it is, or as you have set it by GLIBC_TUNABLES. What is left is
+between the operations: waiting for threads, and the trace itself. The last line is JSON.
 """
 
 import argparse
@@ -29,9 +29,8 @@ from pathlib import Path
 
 import jax
 
-from benchmarks import nsm_peers, vocab_peers
+from benchmarks import machine, nsm_peers, vocab_peers
 from benchmarks.train_step import STEPS_PER_CALL, make_step
-from musicjax import allocator
 from musicjax.loop import make_train_steps
 
 _INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.-]+) = .*? ([a-z][a-z0-9-]*)\(")
@@ -116,7 +115,6 @@ def main() -> None:
     parser.add_argument("--size", help=f"vocab: {vocab_peers.SIZES}; nsm: {nsm_peers.SIZES}")
     parser.add_argument("--batch", type=int, help="examples; default: as the config says")
     arguments = parser.parse_args()
-    allocator.use_large_pages()  # as musicjax.train does
     peers = {"vocab": vocab_peers, "nsm": nsm_peers}[arguments.model]
     config = peers.make_config(arguments.size or peers.SIZES[0])
     config.train.batch_size = arguments.batch or config.train.batch_size
@@ -166,6 +164,8 @@ def main() -> None:
         "model": arguments.model,
         "size": arguments.size or peers.SIZES[0],
         "batch": config.train.batch_size,
+        "device": f"{jax.devices()[0].platform} {jax.devices()[0].device_kind}",
+        **machine.facts(("jax",)),
         "step_ms": round(1e3 * statistics.median(times[1:]), 2),
         "traced_step_ms": round(1e3 * step, 2),
         "parts_ms": rows,

@@ -23,9 +23,9 @@ The first call, with compilation, is told apart. The last line is JSON.
 import argparse
 import json
 import os
-import platform
 import statistics
 
+from benchmarks import machine
 from configs import nsm
 
 REAL_TIME = 120 / 60 * 4  # steps a second
@@ -112,9 +112,7 @@ def main() -> None:
         "variant": arguments.variant,
         "cores": len(cores),
         "device": f"{jax.devices()[0].platform} {jax.devices()[0].device_kind}",
-        "machine": platform.processor() or platform.machine(),
-        "jax": jax.__version__,
-        "torch": torch_version,
+        **machine.facts(("jax", "torch")),
         "runs": [],
     }
     flops = nsm_peers.flops(config) / 3 / config.train.window  # of a piece's step

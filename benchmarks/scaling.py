@@ -33,15 +33,15 @@ import argparse
 import json
 import math
 import os
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
+
+from benchmarks import machine
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -280,9 +280,7 @@ def main() -> None:
     result = {
         "benchmark": "scaling",
         "device": next(iter(next(iter(models.values()))["points"].values()))[0]["device"],
-        "processors": len(os.sched_getaffinity(0)),
-        "machine": platform.processor() or platform.machine(),
-        "jax": version("jax"),
+        **machine.facts(("jax",)),
         "models": models,
     }
     print(json.dumps(result))

@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 
+from benchmarks import machine
 from configs import vocab
 from musicjax.encode import open_corpus
 
@@ -75,7 +76,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     open_corpus(vocab.get_config().data)
-    result: dict = {"benchmark": "startup", "processors": len(os.sched_getaffinity(0))}
+    result: dict = {"benchmark": "startup", **machine.facts(("jax",))}
     for module in ("train", "generate"):
         result[f"{module}_help_s"] = round(min(help_seconds(module) for _ in range(3)), 2)
     with tempfile.TemporaryDirectory() as cache:

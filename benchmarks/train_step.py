@@ -21,24 +21,22 @@ elementwise part of the gates.
 Peers, same model, batch and optimizer, dropout included, in the same run, in turns:
 
     musicjax       this project's compiled call of several steps
-    one device     the same with --devices=1, where it is another number
+    one device     the same with --devices=1, where the config shares a batch by several
     naive          the same with autodiff of a plain lax.scan, one step a call, state not donated
     torch          vocab: PyTorch's nn.LSTM, its CPU kernel (extra `bench`)
     torch loops    nsm: an nn.LSTM for each note and for each step, as the paper's authors wrote it
     torch batched  nsm: batched over notes and steps, a Python loop over the recurrent axis
 
-Each runs in a process of its own whose malloc has large pages, as musicjax.train starts itself, and
-in one whose malloc is as it is, or as you have set it by GLIBC_TUNABLES (--allocator picks one of
-the two). Ratios are within one kind of process.
+Each runs in a process of its own: first all whose malloc has large pages, as musicjax.train starts
+itself for train.large_pages, then all whose malloc is as it is, or as you have set it by
+GLIBC_TUNABLES (--allocator picks one of the two). Ratios are within one kind of process.
 
 Prints the median and spread of each, compile time apart; the last line is JSON.
 """
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -50,7 +48,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from benchmarks import nsm_peers, vocab_peers
+from benchmarks import machine, nsm_peers, vocab_peers
 from musicjax import allocator, devices
 from musicjax.config import Config
 from musicjax.loop import make_optimizer, make_train_steps, new_state
@@ -166,10 +164,10 @@ def names_of(peers, config: Config, alone: bool) -> list[str]:
     names = ["musicjax"] + ["one device"] * (config.train.devices != 1)
     if alone:
         return names
-    if not _version_of("torch"):
+    if not machine.versions(("torch",))["torch"]:
         print("no PyTorch: pip install -e .[bench] for that peer")
         return [*names, "naive"]
-    return [*names, "naive", *peers.torch_runners(config, STEPS_PER_CALL)]
+    return [*names, "naive", *peers.torch_names(config)]
 
 
 def serve(run, flops: float) -> None:
@@ -207,21 +205,27 @@ class Process:
             raise SystemExit(f"a process of the benchmark ended with {self._process.wait()}")
         return json.loads(line)
 
+    def end(self) -> dict:
+        """What is known of the process, which is over then."""
+        known = self.ask("end")
+        self._process.communicate()
+        return known
 
-def measure(names: list[str], allocators: list[str], rounds: int) -> tuple[dict, dict, dict]:
+
+def measure(names: list[str], environment: dict[str, str], rounds: int) -> tuple[dict, dict, dict]:
     """Seconds of each one's first call, and of `rounds` more, taken in turns; and what is known of
-    its process; by allocator and name.
+    its process; by name.
     """
     processes, first = {}, {}
-    for key in [(allocator_name, name) for allocator_name in allocators for name in names]:
-        processes[key] = Process(key[1], ALLOCATORS[key[0]])
-        first[key] = processes[key].ask("run")
-        processes[key].ask("run")
-    times = {key: [] for key in processes}
+    for name in names:
+        processes[name] = Process(name, environment)
+        first[name] = processes[name].ask("run")
+        processes[name].ask("run")
+    times = {name: [] for name in names}
     for _ in range(rounds):
-        for key, seconds in times.items():
-            seconds.append(processes[key].ask("run"))
-    return first, times, {key: process.ask("end") for key, process in processes.items()}
+        for name, seconds in times.items():
+            seconds.append(processes[name].ask("run"))
+    return first, times, {name: process.end() for name, process in processes.items()}
 
 
 def main() -> None:
@@ -229,7 +233,7 @@ def main() -> None:
     parser.add_argument("--model", choices=["vocab", "nsm"], default="vocab")
     parser.add_argument("--size", help=f"vocab: {vocab_peers.SIZES}; nsm: {nsm_peers.SIZES}")
     parser.add_argument("--batch", type=int, help="examples; default: as the config says")
-    parser.add_argument("--devices", type=int, default=1, help="that share musicjax's batches")
+    parser.add_argument("--devices", type=int, help="that share a batch; default: as in the config")
     parser.add_argument("--rounds", type=int, default=5, help="calls of each peer that count")
     parser.add_argument("--alone", action="store_true", help="no peers: for the peak of memory")
     parser.add_argument("--allocator", choices=["both", *ALLOCATORS], default="both")
@@ -243,15 +247,16 @@ def main() -> None:
     config = peers.make_config(size)
     config.train.batch_size = arguments.batch or config.train.batch_size
     config.train.steps_per_call = STEPS_PER_CALL
-    config.train.devices = arguments.devices
+    if arguments.devices is not None:
+        config.train.devices = arguments.devices
     if arguments.serve:
         serve(make_runner(arguments.serve, peers, config), peers.flops(config))
         return
 
     allocators = list(ALLOCATORS) if arguments.allocator == "both" else [arguments.allocator]
     names = names_of(peers, config, arguments.alone)
-    first, times, ends = measure(names, allocators, arguments.rounds)
-    roof = max(end["roof"] for end in ends.values())
+    measured = {name: measure(names, ALLOCATORS[name], arguments.rounds) for name in allocators}
+    roof = max(end["roof"] for _, _, ends in measured.values() for end in ends.values())
 
     examples = STEPS_PER_CALL * config.train.batch_size
     device = jax.devices()[0]
@@ -261,29 +266,24 @@ def main() -> None:
         "size": size,
         "batch": config.train.batch_size,
         "window": config.train.window,
-        "devices": arguments.devices,
+        "devices": config.train.devices,
         "device": f"{device.platform} {device.device_kind}",
-        "processors": len(os.sched_getaffinity(0)),
-        "machine": platform.processor() or platform.machine(),
-        "jax": jax.__version__,
-        "torch": _version_of("torch"),
+        **machine.facts(("jax", "torch")),
         "flops_per_example": peers.flops(config),
         "roof_examples_per_second": round(roof, 1),
     }
-    for allocator_name in allocators:
+    for allocator_name, (first, times, ends) in measured.items():
         print(f"malloc: {allocator_name}; the roof is {roof:.1f} examples/s")
         print(f"{'':14}{'examples/s':>11}{'spread':>16}{'first call':>12}{'of the roof':>13}")
         rows: dict = {"examples_per_second": {}}
-        ours = times[allocator_name, "musicjax"]
-        for (where, name), seconds in times.items():
-            if where != allocator_name:
-                continue
+        ours = times["musicjax"]
+        for name, seconds in times.items():
             rates = sorted(examples / s for s in seconds)
             median = statistics.median(rates)
             rows["examples_per_second"][name] = [round(rate, 1) for rate in rates]
             print(
                 f"{name:14}{median:11.1f}{rates[0]:9.1f}-{rates[-1]:<6.1f}"
-                f"{first[where, name]:11.1f} s{median / roof:13.2f}"
+                f"{first[name]:11.1f} s{median / roof:13.2f}"
             )
             if (arguments.model, size) == ("nsm", "paper"):
                 hours = 350 * 50 / median / 3600
@@ -296,22 +296,11 @@ def main() -> None:
                 ratio = statistics.median(t / o for t, o in zip(seconds, ours, strict=True))
                 rows[f"ratio_to_{name.replace(' ', '_')}"] = round(ratio, 3)
                 print(f"{'':14}musicjax trains {ratio:.2f} times as fast")
-        rows["peak_memory_gib"] = ends[allocator_name, "musicjax"]["peak_memory_gib"]
+        rows["peak_memory_gib"] = ends["musicjax"]["peak_memory_gib"]
         print(f"musicjax's peak of memory: {rows['peak_memory_gib']} GiB\n")
-        # The better allocator's stand at the top; what it is better than, beside them.
+        # The first one's stand at the top, the second's under its name.
         result |= rows if allocator_name == allocators[0] else {allocator_name: rows}
-    if len(allocators) == 2:
-        pair = zip(*(times[name, "musicjax"] for name in ALLOCATORS), strict=True)
-        result["gain_of_large_pages"] = round(statistics.median(b / a for a, b in pair), 3)
-        print(f"large pages make musicjax {result['gain_of_large_pages']:.2f} times as fast")
     print(json.dumps(result))
-
-
-def _version_of(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 if __name__ == "__main__":

@@ -76,6 +76,11 @@ def torch_model(config: Config):
     return Model()
 
 
+def torch_names(config: Config) -> list[str]:
+    """Of torch_runners."""
+    return ["torch"]
+
+
 def torch_runners(config: Config, count: int) -> dict:
     """PyTorch's training step."""
     import torch  # pyright: ignore[reportMissingImports]

@@ -69,9 +69,11 @@ def get_config(variant: str = "") -> Config:
     train.clip_norm = 0.0  # of the gradient; 0: none
     train.steps_per_call = 5  # training steps in one compiled call
     train.checkpoint_minutes = 10.0  # besides the end of each epoch
-    train.devices = 1  # of each process, that share a batch; 0: all; a CPU is split into as many
+    train.devices = 0  # of each process, that share a batch; 0: all, on a CPU its cores
+    train.large_pages = True  # of memory, from glibc: for large models
 
     def shared() -> None:
+        train.devices = 1
         data.songs = 0
         data.validation_share = 0.1
         data.test_share = 0.1
@@ -90,6 +92,8 @@ def get_config(variant: str = "") -> Config:
         train.learning_rate = 1.0
 
     def small() -> None:
+        train.devices = 1
+        train.large_pages = False
         train.epochs = 2
         train.batch_size = 4
         train.window = 16

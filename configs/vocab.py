@@ -62,7 +62,8 @@ def get_config(variant: str = "") -> Config:
     train.class_weights = 1.0  # weight = frequency ** -this; 0: all classes alike
     train.steps_per_call = 10  # training steps in one compiled call
     train.checkpoint_minutes = 10.0  # besides the end of each epoch
-    train.devices = 1  # of each process, that share a batch; 0: all; a CPU is split into as many
+    train.devices = 1  # of each process, that share a batch; 0: all, on a CPU its cores
+    train.large_pages = True  # of memory, from glibc: for large models
 
     match variant:
         case "":
@@ -82,6 +83,8 @@ def get_config(variant: str = "") -> Config:
             train.clip_norm = 1.0
             train.class_weights = 0.0
             train.steps_per_call = 50
+            train.devices = 0
+            train.large_pages = False
             if variant == "causal":
                 model.bidirectional = False
                 model.causal = True
@@ -120,6 +123,7 @@ def get_config(variant: str = "") -> Config:
             train.window = 8
             train.learning_rate = 1e-2
             train.steps_per_call = 4
+            train.large_pages = False
         case _:
             raise ValueError(
                 f"no variant {variant!r}; there are quick, causal, large, baseline, anushree, tiny"

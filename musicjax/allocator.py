@@ -35,6 +35,6 @@ def use_large_pages() -> None:
         return
     if not sys.executable or not sys.orig_argv[1:]:  # embedded in another program
         return
-    print("starting anew with large pages of memory (--nolarge_pages: without)", flush=True)
+    print("starting anew with large pages (--config.train.large_pages=False: without)", flush=True)
     sys.stderr.flush()
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment())

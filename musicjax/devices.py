@@ -12,6 +12,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
+from musicjax import workers
 from musicjax.errors import InputError
 
 
@@ -50,15 +51,18 @@ def gather(*values: int) -> np.ndarray:
 
 
 def make_mesh(number: int, batch_size: int) -> Mesh:
-    """The first `number` devices of each process, or all if it is 0. A CPU is split into as many as
-    are asked for, if nothing has run on it yet.
+    """The first `number` devices of each process; 0 takes as many as can share a batch evenly.
+
+    A CPU is split into as many as are asked for, for 0 into its cores, if nothing has run on it
+    yet.
 
     Raises:
         InputError: fewer devices, or a batch that cannot be shared evenly.
     """
-    if number > 1 and jax.config.jax_num_cpu_devices < number:  # pyright: ignore[reportAttributeAccessIssue]
+    parts = number or min(workers.cores(), batch_size)
+    if parts > 1 and jax.config.jax_num_cpu_devices < parts:  # pyright: ignore[reportAttributeAccessIssue]
         with contextlib.suppress(RuntimeError):  # devices are made already; enough, perhaps
-            jax.config.update("jax_num_cpu_devices", number)
+            jax.config.update("jax_num_cpu_devices", parts)
     there = [jax.local_devices(process) for process in range(jax.process_count())]
     fewest = min(map(len, there))
     if fewest < number:
@@ -66,7 +70,10 @@ def make_mesh(number: int, batch_size: int) -> Mesh:
             f"train.devices is {number}, but jax has {fewest}; lower it, or start anew (a "
             "CPU can only be split before anything has run on it)"
         )
-    devices = [device for own in there for device in own[: number or None]]
+    if not number:
+        fitting = (n for n in range(fewest, 1, -1) if batch_size % (n * len(there)) == 0)
+        number = next(fitting, 1)
+    devices = [device for own in there for device in own[:number]]
     if batch_size % len(devices):
         raise InputError(
             f"train.batch_size is {batch_size}, which {len(devices)} devices cannot share evenly; "

@@ -28,7 +28,10 @@ from musicjax.encode import open_corpus
 from musicjax.errors import InputError
 
 # What may change when a work dir is used again: nothing that has shaped the steps already done.
-_MAY_CHANGE = {f"train.{n}" for n in ("epochs", "checkpoint_minutes", "steps_per_call", "devices")}
+_MAY_CHANGE = {
+    f"train.{name}"
+    for name in ("epochs", "checkpoint_minutes", "steps_per_call", "devices", "large_pages")
+}
 
 
 def train_and_evaluate(
@@ -130,9 +133,6 @@ def _define_flags() -> None:
 
     cli.define_config()
     flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
-    flags.DEFINE_bool(
-        "large_pages", True, "Start the command anew with glibc's large pages, where it has them."
-    )
     flags.DEFINE_string(
         "coordinator",
         "",
@@ -144,13 +144,14 @@ def _define_flags() -> None:
 
 
 def _main(flags) -> None:
-    if flags.large_pages:
-        allocator.use_large_pages()
     if not flags.coordinator and (flags.processes, flags.process) != (None, None):
         raise InputError(
             f"processes is {flags.processes} and process {flags.process}, but there is no "
             "--coordinator; expected HOST:PORT of process 0"
         )
+    check_config(flags.config)
+    if flags.config.train.large_pages:
+        allocator.use_large_pages()
     last = train_and_evaluate(
         flags.config, flags.workdir, flags.coordinator, flags.processes, flags.process
     )

@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python="${PYTHON:-python}"
-[ $# -gt 0 ] || set -- --config=configs/vocab.py:quick --workdir=runs/two_processes
+[ $# -gt 0 ] || set -- --config=configs/vocab.py:quick --config.train.devices=1 --workdir=runs/two_processes
 port="$("$python" -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')"
 pids=()
 trap 'kill "${pids[@]}" 2>/dev/null; wait; exit 130' INT TERM
