@@ -3,8 +3,8 @@
     python -m benchmarks.startup [--steps=20]
 
 What bounds it. `--help` imports absl and ml_collections alone. The first training step waits for
-the imports of jax, flax, grain, orbax and tensorboardX (about 8 s on two cores, most of it reading
-and running Python), for tracing, and for XLA's compilation, which the second start finds in the
+the imports of jax, flax, grain and orbax (several seconds on two cores, most of it reading and
+running Python), for tracing, and for XLA's compilation, which the second start finds in the
 cache of compiled programs. The songs are encoded beforehand.
 
 Runs configs/vocab.py with one step a call: once with an empty cache of compiled programs, then

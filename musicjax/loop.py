@@ -18,7 +18,6 @@ import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from musicjax import checkpoint, devices
@@ -183,8 +182,6 @@ def train(
             state = checkpoint.restore(checkpoints, state, batches)
             print(f"going on from step {int(state.step)}")
         writer = None
-        if devices.is_first():
-            writer = stack.enter_context(SummaryWriter(str(workdir), flush_secs=10))
         lines = _read_metrics(workdir, before=int(state.step))
         stopped = stack.enter_context(_stop_signal())
 
@@ -200,7 +197,7 @@ def train(
                 desc=f"epoch {epoch + 1}/{options.epochs}",
                 unit="step",
                 leave=False,
-                disable=writer is None,
+                disable=not devices.is_first(),
             )
             for group in _groups(batches, options.steps_per_call, steps_per_epoch - done):
                 count = len(group)
@@ -244,7 +241,11 @@ def train(
                 **{f"{watched}_{name}": value for name, value in held.items()},
             }
             lines.append(line)
-            if writer:
+            if devices.is_first():
+                # Not before the first step: it imports PyTorch if that is there, two seconds.
+                from tensorboardX import SummaryWriter
+
+                writer = writer or stack.enter_context(SummaryWriter(str(workdir), flush_secs=10))
                 text = "".join(json.dumps(row) + "\n" for row in lines)
                 checkpoint.write_whole(workdir / "metrics.jsonl", text)
                 unit = module.loss_unit(config)
