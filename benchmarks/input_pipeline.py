@@ -9,7 +9,7 @@ pages of a corpus larger than memory come from the disk: 200 bytes a window, and
 nothing beside what the step computes.
 
 Batches come through the grain iterator, as in training, in an epoch's order; the steps are those of
-benchmarks.train_step, in turns with them. The last line is JSON.
+benchmarks.train_step on one device, in turns with them. The last line is JSON.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main() -> None:
     for peers, size in SIZES:
         config = peers.make_config(size)
         config.data.source = arguments.source
-        config.train.steps_per_call = STEPS_PER_CALL
+        config.train.update(steps_per_call=STEPS_PER_CALL, devices=1)
         corpus = open_corpus(config.data)
         source = examples(corpus, "train", config.train, training=True)
         batches = training_batches(

@@ -55,21 +55,18 @@ def make_vocabulary() -> None:
 
 
 def torch_names(config: Config) -> list[str]:
-    """Of torch_runners."""
+    """Of torch_runners, which has none for tied weights."""
     return [] if config.model.tied else ["torch loops", "torch batched"]
 
 
 def torch_runners(config: Config, count: int) -> dict:
-    """The paper's network in PyTorch, as its authors had it, and batched over notes and steps;
-    none where weights are tied.
+    """The paper's network in PyTorch, as its authors had it, and batched over notes and steps.
 
     Both make the features of their batch in each step, as musicjax does.
     """
     import torch  # pyright: ignore[reportMissingImports]
     from torch import nn  # pyright: ignore[reportMissingImports]
 
-    if config.model.tied:
-        return {}
     layout, t = biaxial.layout_of(config), config.train.window
     n, (h,), (o,) = layout.notes, config.model.time_sizes, config.model.note_sizes
     batches = random_batches(config, count)

@@ -63,13 +63,9 @@ def main() -> None:
     model = biaxial.build(config)
     graph, params = nnx.split(model)
     layout = biaxial.layout_of(config)
-    torch_version = None
-    try:
-        import torch  # pyright: ignore[reportMissingImports]
-    except ImportError:
+    has_torch = machine.versions(("torch",))["torch"] is not None
+    if not has_torch:
         print("no PyTorch: pip install -e .[bench] for that peer")
-    else:
-        torch_version = torch.__version__
 
     def musicjax_runner(pieces: int, length: int):
         """Makes `length` steps of each piece and waits."""
@@ -124,7 +120,7 @@ def main() -> None:
     shapes += [(1, length) for length in arguments.lengths]
     for row, (pieces, length) in enumerate(shapes):
         runners = {"musicjax": musicjax_runner(pieces, length)}
-        if torch_version and row < len(arguments.pieces):
+        if has_torch and row < len(arguments.pieces):
             runners["torch"] = torch_runner(pieces, length)
         first = {name: timed(run) for name, run in runners.items()}
         rates: dict[str, list[float]] = {name: [] for name in runners}

@@ -37,7 +37,6 @@ def test_devices_that_are_not_there_and_rows_that_cannot_be_shared_are_told():
     there = len(jax.devices())
     with pytest.raises(InputError, match=f"train.devices is {there + 1}, but jax has {there}"):
         make_mesh(there + 1, 12)
-    assert make_mesh(0, 12).size == there
     assert make_mesh(0, 5).size == 1  # as many as can share five rows
     with pytest.raises(InputError, match="batch_size is 5, which 2 devices cannot share evenly"):
         make_mesh(2, 5)

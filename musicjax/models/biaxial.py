@@ -128,7 +128,7 @@ class Model(nnx.Module):
             x = self._drop(lstm.scan(lstm.project(x)), layer, dropout_key)
         if self.tied:
             return jnp.moveaxis(x.reshape(t, b, n, -1), 2, 0).reshape(n, 1, t * b, -1)
-        return x  # the notes' weights of one axis are the steps of the other
+        return x  # [K = N, T, B, H] here is [N, K = T, M = B, H] there
 
     def step_over_time(
         self, carried: list[State], states: jax.Array, beat: jax.Array
