@@ -51,6 +51,8 @@ def get_config(variant: str = "") -> Config:
     model.rotated = False  # interval classes begin with the next (Kotecha)
     model.dropout = 0.0  # after each LSTM
     model.storage = "float32"  # or "bfloat16", on accelerators: of what is kept of all steps
+    model.remat = 0  # steps of a block that the backward pass computes again, to keep less; 0: none
+    model.kernel = "scan"  # or "cudnn", a GPU's own LSTM
 
     config.train = train = ConfigDict()
     train.epochs = 50
@@ -71,6 +73,7 @@ def get_config(variant: str = "") -> Config:
     train.checkpoint_minutes = 10.0  # besides the end of each epoch
     train.devices = 0  # of each process, that share a batch; 0: all, on a CPU its cores
     train.large_pages = True  # of memory, from glibc: for large models
+    train.resident_megabytes = 256.0  # encoded songs up to this size lie on the devices
 
     def shared() -> None:
         train.devices = 1

@@ -48,6 +48,8 @@ def get_config(variant: str = "") -> Config:
     model.dense_size = 256  # 0: none
     model.dropout = 0.3  # after each LSTM
     model.storage = "float32"  # or "bfloat16", on accelerators: of what is kept of all steps
+    model.remat = 0  # steps of a block that the backward pass computes again, to keep less; 0: none
+    model.kernel = "scan"  # or "cudnn", a GPU's own LSTM
 
     config.train = train = ConfigDict()
     train.epochs = 100
@@ -64,6 +66,7 @@ def get_config(variant: str = "") -> Config:
     train.checkpoint_minutes = 10.0  # besides the end of each epoch
     train.devices = 1  # of each process, that share a batch; 0: all, on a CPU its cores
     train.large_pages = True  # of memory, from glibc: for large models
+    train.resident_megabytes = 256.0  # encoded songs up to this size lie on the devices
 
     match variant:
         case "":

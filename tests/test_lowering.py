@@ -22,6 +22,8 @@ from musicjax.models import MODELS
         ("vocab", "tiny", {"storage": "bfloat16"}),
         ("nsm", "tiny_best", {"storage": "bfloat16"}),
         ("nsm", "tiny_best", {"feedback": "sample", "storage": "bfloat16"}),
+        ("vocab", "tiny", {"remat": 4}),
+        ("nsm", "tiny", {"remat": 4}),
         ("nsm", "", {}),
     ],
 )

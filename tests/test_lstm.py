@@ -6,9 +6,18 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax import lax
+from jax.experimental import rnn
 
 from musicjax.models import lstm
-from musicjax.models.lstm import LSTM, State, _cell, scan_lstm
+from musicjax.models.lstm import (
+    LSTM,
+    LSTMBank,
+    State,
+    _cell,
+    _project,
+    cudnn_weights,
+    scan_lstm,
+)
 
 B, T, F, H = 3, 7, 5, 4
 
@@ -38,12 +47,12 @@ def test_equals_nnx_rnn_gradients_too(bidirectional):
 
     def their_loss(kernels, x):
         total = 0.0
-        for rnn, parameters, part in zip(
+        for peer, parameters, part in zip(
             theirs, kernels, jnp.split(weights, len(theirs), axis=-1), strict=True
         ):
-            graph, _ = nnx.split(rnn.cell)
+            graph, _ = nnx.split(peer.cell)
             cell = nnx.merge(graph, parameters)
-            out = nnx.RNN(cell, reverse=rnn.reverse, keep_order=True)(x)
+            out = nnx.RNN(cell, reverse=peer.reverse, keep_order=True)(x)
             total += jnp.sum(part * out)
         return total
 
@@ -79,8 +88,10 @@ def plain_lstm(projected, w_h, initial):
 
 @pytest.mark.parametrize("large", [False, True])
 def test_own_backward_equals_autodiff_for_every_input_and_output(large, monkeypatch):
-    """Also where w_h is read along its rows, as large ones are."""
-    monkeypatch.setattr(lstm, "_LARGE", 0 if large else lstm._LARGE)
+    """Also where w_h is read along its rows and h turned round, as large ones are."""
+    if large:
+        monkeypatch.setattr(lstm, "_LARGE", 0)
+        monkeypatch.setattr(lstm, "_WORTH_TURNING", 0)
     keys = jax.random.split(jax.random.key(0), 7)
     normal = jax.random.normal
     projected, w_h = normal(keys[0], (T, B, 4 * H)), normal(keys[1], (H, 4 * H))
@@ -101,6 +112,104 @@ def test_own_backward_equals_autodiff_for_every_input_and_output(large, monkeypa
         gradients(scan_lstm),
         gradients(plain_lstm),
     )
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_own_backward_of_the_projection_equals_autodiff(large, monkeypatch):
+    if large:
+        monkeypatch.setattr(lstm, "_WORTH_TURNING", 0)
+    keys = jax.random.split(jax.random.key(0), 4)
+    shapes = [(T, B, F), (F, 4 * H), (4 * H,), (T, B, 4 * H)]
+    x, w, b, d = (jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=True))
+
+    def gradients(project):
+        return jax.grad(lambda *inputs: jnp.sum(d * project(*inputs)), argnums=(0, 1, 2))(x, w, b)
+
+    jax.tree.map(
+        lambda ours, plain: np.testing.assert_allclose(ours, plain, atol=1e-5),
+        gradients(_project),
+        gradients(lambda x, w, b: x @ w + b),
+    )
+
+
+@pytest.mark.parametrize("block", [1, 3, 7, 100])
+@pytest.mark.parametrize("own", [False, True])
+def test_blocks_computed_again_equal_all_steps_kept(block, own):
+    """Of 7 steps, in blocks that divide them or not; also where the caller projects."""
+    copies = 2
+    kept = LSTMBank(F, H, copies, rngs=nnx.Rngs(1))
+    again = LSTMBank(F, H, copies, remat=block, rngs=nnx.Rngs(1))
+    x = jax.random.normal(jax.random.key(2), (copies, T, B, F))
+    d = jax.random.normal(jax.random.key(3), (copies, T, B, H))
+
+    def loss(model, x):
+        project = (lambda steps: model.project(2 * steps)) if own else None
+        h = model.run(x, project)
+        return jnp.sum(d * h), h
+
+    gradients = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+        jax.tree.leaves(gradients(again, x)),
+        jax.tree.leaves(gradients(kept, x)),
+    )
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_cudnn_reads_the_same_weights(bidirectional):
+    """By jax's own reading of cuDNN's layout, which runs anywhere."""
+    ours = LSTM(F, H, bidirectional=bidirectional, rngs=nnx.Rngs(1))
+    ours.b[...] += 0.1 * jax.random.normal(jax.random.key(5), ours.b.shape)
+    x = jax.random.normal(jax.random.key(2), (B, T, F))
+    sizes = (F, H, 1, bidirectional)
+    packed = cudnn_weights(ours.w_x[...], ours.w_h[...], ours.b[...])
+    assert packed.size == rnn.get_num_params_in_lstm(*sizes)
+    zeros = jnp.zeros((1 + bidirectional, B, H))
+    theirs, _, _ = rnn.lstm_ref(
+        x,
+        zeros,
+        zeros,
+        *rnn.unpack_lstm_weights(packed, *sizes),
+        jnp.full(B, T, jnp.int32),
+        F,
+        H,
+        1,
+        0.0,
+        bidirectional,
+    )
+    np.testing.assert_allclose(ours(x), theirs, atol=1e-5)
+
+
+@pytest.mark.skipif(jax.default_backend() != "gpu", reason="cuDNN needs a GPU")
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_cudnn_equals_scan_gradients_too(bidirectional):
+    x = jax.random.normal(jax.random.key(2), (B, T, F))
+    d = jax.random.normal(jax.random.key(3), (B, T, H * (1 + bidirectional)))
+
+    def gradients(kernel):
+        model = LSTM(F, H, bidirectional=bidirectional, kernel=kernel, rngs=nnx.Rngs(1))
+        assert model.uses_cudnn == (kernel == "cudnn")
+        loss = jax.value_and_grad(lambda model, x: jnp.sum(d * model(x)), argnums=(0, 1))
+        return jax.tree.leaves(loss(model, x))
+
+    with jax.default_matmul_precision("highest"):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4),
+            gradients("cudnn"),
+            gradients("scan"),
+        )
+
+
+def test_without_a_gpu_cudnn_is_the_scan():
+    """So what was trained by it makes music anywhere."""
+    if jax.default_backend() == "gpu":
+        pytest.skip("there is a GPU")
+    x = jax.random.normal(jax.random.key(2), (B, T, F))
+    cudnn, scan = (
+        LSTM(F, H, bidirectional=True, kernel=kernel, rngs=nnx.Rngs(1))
+        for kernel in ("cudnn", "scan")
+    )
+    np.testing.assert_array_equal(cudnn(x), scan(x))
 
 
 def test_initialisers_are_keras():

@@ -59,7 +59,9 @@ class Model(nnx.Module):
         """
         self.layout, self.tied = layout, config.tied
         self.feedback, self.dropout = config.feedback, config.dropout
-        bank = functools.partial(LSTMBank, storage=config.storage, rngs=rngs)
+        bank = functools.partial(
+            LSTMBank, storage=config.storage, remat=config.remat, kernel=config.kernel, rngs=rngs
+        )
         features, time_lstms = layout.size, []
         for hidden in config.time_sizes:
             time_lstms.append(bank(features, hidden, 1 if config.tied else layout.notes))
@@ -115,7 +117,7 @@ class Model(nnx.Module):
             x = jnp.concatenate([x, _below(fed)], axis=-1)
         x = jnp.swapaxes(x, 0, 1)
         for layer, lstm in enumerate(self.note_lstms):
-            x = self._drop(lstm.scan(lstm.project(x)), 10 + layer, dropout_key)
+            x = self._drop(lstm.run(x), 10 + layer, dropout_key)
         x = jnp.swapaxes(x, 0, 1)
         return jnp.transpose(self._output(x).reshape(n, t, b, c), (2, 1, 0, 3))
 
@@ -123,9 +125,13 @@ class Model(nnx.Module):
         """The LSTMs along time. As __call__; returns [N, K, M, H], ready for those along notes."""
         b, t, n, _ = states.shape
         first, *others = self.time_lstms
-        x = self._drop(first.scan(self._expand_and_project(states, beat)), 0, dropout_key)
+        if self.tied:
+            x = first.run(self._features(states, beat))
+        else:
+            x = first.run((states, beat), lambda steps: self._project_notes(*steps))
+        x = self._drop(x, 0, dropout_key)
         for layer, lstm in enumerate(others, 1):
-            x = self._drop(lstm.scan(lstm.project(x)), layer, dropout_key)
+            x = self._drop(lstm.run(x), layer, dropout_key)
         if self.tied:
             return jnp.moveaxis(x.reshape(t, b, n, -1), 2, 0).reshape(n, 1, t * b, -1)
         return x  # [K = N, T, B, H] here is [N, K = T, M = B, H] there
@@ -143,20 +149,27 @@ class Model(nnx.Module):
             the states after, and the last layer's output [N, 1, B, H].
         """
         b, n, _ = states.shape
-        projected, after = self._expand_and_project(states[:, None], beat[:, None]), []
+        states, beat, first = states[:, None], beat[:, None], self.time_lstms[0]
+        if self.tied:
+            projected = first.project(self._features(states, beat))
+        else:
+            projected = self._project_notes(states, beat)
+        after = []
         for layer, (lstm, state) in enumerate(zip(self.time_lstms, carried, strict=True)):
             projected = projected if layer == 0 else lstm.project(after[-1].h[:, None])
             after.append(lstm.step(projected[:, 0], state))
         h = after[-1].h
         return after, jnp.swapaxes(h.reshape(b, n, -1), 0, 1)[:, None] if self.tied else h[:, None]
 
-    def _expand_and_project(self, states: jax.Array, beat: jax.Array) -> jax.Array:
-        """Note state expand times the first LSTM's weights. As over_time; returns [K, T, M, G]."""
+    def _features(self, states: jax.Array, beat: jax.Array) -> jax.Array:
+        """Note state expand, for one LSTM of all notes. As over_time; returns [1, T, M, F]."""
         b, t, n, _ = states.shape
+        features = note_features(states, beat, self.layout)
+        return jnp.swapaxes(features, 0, 1).reshape(1, t, b * n, -1)
+
+    def _project_notes(self, states: jax.Array, beat: jax.Array) -> jax.Array:
+        """Note state expand times each note's own weights. As over_time; returns [N, T, B, G]."""
         first = self.time_lstms[0]
-        if self.tied:
-            features = note_features(states, beat, self.layout)
-            return first.project(jnp.swapaxes(features, 0, 1).reshape(1, t, b * n, -1))
         return project(states, beat, first.w_x[...], first.b[...], self.layout)
 
     def carry(self, batch: int) -> list[State]:

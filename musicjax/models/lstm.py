@@ -9,19 +9,24 @@ sequential. Autodiff of a scan would add to the gradient of w_h at each step; he
 computes the gates' gradients alone, and one product over all steps gives the weights'.
 
 What is kept of all steps for the backward pass, and `projected` itself, may be bfloat16: half the
-memory. What goes in and comes out, weights, states, products and sums are float32.
+memory. What goes in and comes out, weights, states, products and sums are float32. Or time is cut
+into blocks, of which the states between alone are kept, and the backward pass computes each block
+again: the memory of one block, for a third more work. On a GPU cuDNN's LSTM may take over where
+weights are shared: the same numbers but for rounding.
 
 Axes: B batch, T time step, F feature, H hidden, G gate (4H).
 Source: Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000; gate order and
 forget bias as in Keras and flax's OptimizedLSTMCell.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+from jax.experimental import rnn
 
 
 class State(NamedTuple):
@@ -34,6 +39,9 @@ class State(NamedTuple):
 # Bytes of w_h beyond which a training step reads it along its rows, [G, H], since it does not stay
 # in a core's cache: with 50 rows of H = 512 that made 106 GF/s of 73, and with 36 or 256 no more.
 _LARGE = 2 * 2**20
+# Numbers of a weight matrix beyond which the input of its gradient's product is turned round first:
+# 165 GF/s instead of 114 for 512 x 2048 over 2,500 rows; for the many small ones it only costs.
+_WORTH_TURNING = 2**14
 
 
 def _cell(
@@ -65,6 +73,31 @@ def _at(steps: jax.Array, t: jax.Array) -> jax.Array:
 def _turned(w: jax.Array) -> jax.Array:
     """w', made once: XLA would make it in each step."""
     return lax.optimization_barrier(w.T)
+
+
+def _weight_gradient(x: jax.Array, d: jax.Array) -> jax.Array:
+    """The sum of x'd over all steps. x: [T, B, F], d: [T, B, G]. Returns [F, G]."""
+    if x.shape[-1] * d.shape[-1] < _WORTH_TURNING:
+        return jnp.einsum("tbf,tbg->fg", x, d)
+    return jnp.einsum("ftb,tbg->fg", lax.optimization_barrier(jnp.moveaxis(x, -1, 0)), d)
+
+
+@jax.custom_vjp
+def _project(x: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
+    """x w + b of all steps. x: [T, B, F]. Returns [T, B, G]."""
+    return x @ w + b
+
+
+def _project_forward(x, w, b):
+    return x @ w + b, (x, w)
+
+
+def _project_backward(residuals, d):
+    x, w = residuals
+    return d @ w.T, _weight_gradient(x, d), d.sum((0, 1))
+
+
+_project.defvjp(_project_forward, _project_backward)
 
 
 @jax.custom_vjp
@@ -129,11 +162,40 @@ def _backward(residuals, gradients):
 
     d_initial, d_projected = lax.scan(step, d_last, (d_hidden, c_before, gates), reverse=True)
     h_before = jnp.concatenate([h_first[None], hidden[:-1]])
-    d_w_h = jnp.einsum("tbh,tbg->hg", h_before, d_projected.astype(w_h.dtype))
-    return d_projected, d_w_h, d_initial
+    return d_projected, _weight_gradient(h_before, d_projected.astype(w_h.dtype)), d_initial
 
 
 scan_lstm.defvjp(_forward, _backward)
+
+
+def cudnn_weights(w_x: jax.Array, w_h: jax.Array, b: jax.Array) -> jax.Array:
+    """Weights of D directions, [D, F, G], [D, H, G] and [D, G], as cuDNN reads them: [P].
+
+    Its gates are in our order, its matrices turned round, and it has two biases.
+    """
+    matrices = [w.T.ravel() for both in zip(w_x, w_h, strict=True) for w in both]
+    biases = [bias for each in b for bias in (each, jnp.zeros_like(each))]
+    return jnp.concatenate([*matrices, *biases])
+
+
+def _cudnn_lstm(x: jax.Array, w_x: jax.Array, w_h: jax.Array, b: jax.Array) -> jax.Array:
+    """LSTMs of D = 1 or 2 directions from zero states. x: [B, T, F]. Returns [B, T, D * H]."""
+    batch, steps, features = x.shape
+    directions, hidden, _ = w_h.shape
+    zeros = jnp.zeros((directions, batch, hidden))
+    h, *_ = rnn.lstm(  # pyright: ignore[reportGeneralTypeIssues]
+        x,
+        zeros,
+        zeros,
+        cudnn_weights(w_x, w_h, b),
+        jnp.full(batch, steps, jnp.int32),
+        input_size=features,
+        hidden_size=hidden,
+        num_layers=1,
+        dropout=0.0,
+        bidirectional=directions == 2,
+    )
+    return h
 
 
 class LSTMBank(nnx.Module):
@@ -145,7 +207,6 @@ class LSTMBank(nnx.Module):
         w_x: [K, F, G], K copies.
         w_h: [K, H, G].
         b: [K, G].
-        storage: the type of what is kept of all steps, "float32" or "bfloat16".
     """
 
     def __init__(
@@ -155,9 +216,22 @@ class LSTMBank(nnx.Module):
         copies: int,
         *,
         storage: str = "float32",
+        remat: int = 0,
+        kernel: str = "scan",
         rngs: nnx.Rngs,
     ):
-        self.storage = storage
+        """Draws the parameters.
+
+        Args:
+            features: F.
+            hidden: H.
+            copies: K.
+            storage: the type of what is kept of all steps, "float32" or "bfloat16".
+            remat: steps of a block that the backward pass computes again; 0 keeps all steps.
+            kernel: "scan"; or "cudnn", which is used where jax has a GPU and K is 1.
+            rngs: with a `params` stream.
+        """
+        self.storage, self.remat, self.kernel = storage, remat, kernel
         glorot, orthogonal = jax.nn.initializers.glorot_uniform(), jax.nn.initializers.orthogonal()
 
         def each_copy(initialise, shape):
@@ -171,14 +245,47 @@ class LSTMBank(nnx.Module):
 
     def project(self, x: jax.Array) -> jax.Array:
         """x_t w_x + b of all steps. x: [K, T, B, F]. Returns [K, T, B, G]."""
-        return jnp.einsum("ktbf,kfg->ktbg", x, self.w_x[...]) + self.b[...][:, None, None]
+        return jax.vmap(_project)(x, self.w_x[...], self.b[...])
 
-    def scan(self, projected: jax.Array) -> jax.Array:
-        """The recurrences from zero states. projected: [K, T, B, G]. Returns h [K, T, B, H]."""
-        projected = projected.astype(self.storage)
-        copies, _, batch, _ = projected.shape
+    def run(self, inputs, project: Callable | None = None) -> jax.Array:
+        """h of all steps from zero states, [K, T, B, H].
+
+        Args:
+            inputs: x [K, T, B, F]; or what `project` takes, arrays whose second axis is time.
+            project: what self.project is to x.
+        """
+        if project is None and self.uses_cudnn:
+            h = _cudnn_lstm(
+                jnp.swapaxes(inputs[0], 0, 1), self.w_x[...], self.w_h[...], self.b[...]
+            )
+            return jnp.swapaxes(h, 0, 1)[None]
+        project = project or self.project
+        copies, steps, batch, _ = jax.eval_shape(project, inputs).shape
         zeros = jnp.zeros((copies, batch, self.w_h.shape[1]))
-        return jax.vmap(scan_lstm)(projected, self.w_h[...], State(zeros, zeros))[0]
+
+        def scan(state: State, inputs) -> tuple[State, jax.Array]:
+            projected = project(inputs).astype(self.storage)
+            h, last = jax.vmap(scan_lstm)(projected, self.w_h[...], state)
+            return last, h
+
+        start = State(zeros, zeros)
+        if not 0 < self.remat < steps:
+            return scan(start, inputs)[1]
+        count = -(-steps // self.remat)
+
+        def blocks(array: jax.Array) -> jax.Array:
+            added = [(0, 0), (0, count * self.remat - steps)] + [(0, 0)] * (array.ndim - 2)
+            array = jnp.pad(array, added).reshape(len(array), count, self.remat, *array.shape[2:])
+            return jnp.moveaxis(array, 1, 0)
+
+        again = jax.checkpoint(scan, prevent_cse=False)  # a loop's body needs no barrier
+        h = lax.scan(again, start, jax.tree.map(blocks, inputs))[1]
+        return jnp.moveaxis(h, 0, 1).reshape(copies, -1, *h.shape[3:])[:, :steps]
+
+    @property
+    def uses_cudnn(self) -> bool:
+        """Not where there is no GPU, so that a model trained with it makes music anywhere."""
+        return self.kernel == "cudnn" and jax.default_backend() == "gpu"
 
     def step(self, projected: jax.Array, state: State) -> State:
         """One step of each. projected: [K, B, G]; the state's arrays are [K, B, H]."""
@@ -194,17 +301,18 @@ class LSTM(LSTMBank):
         hidden: int,
         *,
         bidirectional: bool,
-        storage: str = "float32",
-        rngs: nnx.Rngs,
+        **options,
     ):
-        copies = 2 if bidirectional else 1
-        super().__init__(features, hidden, copies, storage=storage, rngs=rngs)
+        """As LSTMBank, whose `options` they are, but for the copies."""
+        super().__init__(features, hidden, 2 if bidirectional else 1, **options)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """x: [B, T, F]. Returns h of all steps [B, T, D * H], the directions side by side."""
+        if self.uses_cudnn:
+            return _cudnn_lstm(x, self.w_x[...], self.w_h[...], self.b[...])
         directions = len(self.w_x[...])
         x = jnp.swapaxes(x, 0, 1)
-        h = self.scan(self.project(jnp.stack([x, x[::-1]][:directions])))
+        h = self.run(jnp.stack([x, x[::-1]][:directions]))
         backward = [h[d, ::-1] for d in range(1, directions)]
         return jnp.swapaxes(jnp.concatenate([h[0], *backward], axis=-1), 0, 1)
 

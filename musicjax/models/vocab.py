@@ -102,7 +102,9 @@ class Model(nnx.Module):
         if not self.scalar:
             uniform = jax.random.uniform(rngs.params(), (vocabulary_size, features), minval=-1.0)
             self.embedding = nnx.Param(0.05 * uniform)  # Keras's initialiser
-        lstm = functools.partial(LSTM, storage=config.storage, rngs=rngs)
+        lstm = functools.partial(
+            LSTM, storage=config.storage, remat=config.remat, kernel=config.kernel, rngs=rngs
+        )
         encoder = []
         for _ in range(config.encoder_layers):
             encoder.append(lstm(features, config.encoder_size, bidirectional=config.bidirectional))
