@@ -24,7 +24,7 @@ from musicjax.errors import InputError
 from musicjax.models import MODELS
 from musicjax.vocabulary import Vocabulary
 
-FORMAT = 4
+FORMAT = 5
 
 
 class TrainState(NamedTuple):

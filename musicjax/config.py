@@ -49,6 +49,12 @@ def check_config(config: Config) -> None:
     expect("model.dropout", 0 <= model.dropout < 1, "0 <= dropout < 1")
     storages = ("float32", "bfloat16")
     expect("model.storage", model.storage in storages, "'float32' or 'bfloat16'")
+    expect("model.remat", model.remat >= 0, "steps of a block, or 0 to keep all")
+    expect("model.kernel", model.kernel in ("scan", "cudnn"), "'scan' or 'cudnn'")
+    if model.kernel == "cudnn":
+        with_it = "where model.kernel is 'cudnn'"
+        expect("model.storage", model.storage == "float32", f"'float32' {with_it}")
+        expect("model.remat", not model.remat, f"0 {with_it}")
     for name in ("epochs", "batch_size", "window", "steps_per_call"):
         expect(f"train.{name}", train[name] > 0, "at least 1")
     expect(
@@ -58,7 +64,7 @@ def check_config(config: Config) -> None:
     )
     expect("train.schedule", train.schedule in ("constant", "cosine"), "'constant' or 'cosine'")
     expect("train.learning_rate", train.learning_rate > 0, "more than 0")
-    for name in ("clip_norm", "checkpoint_minutes", "devices"):
+    for name in ("clip_norm", "checkpoint_minutes", "devices", "resident_megabytes"):
         expect(f"train.{name}", train[name] >= 0, "0 or more")
     {"vocab": _check_vocab, "biaxial": _check_biaxial}[model.name](data, model, train, expect)
 
@@ -104,6 +110,8 @@ def _check_biaxial(data, model, train, expect) -> None:
         group, _, field = name.partition(".")
         value = (model if group == "model" else train)[field]
         expect(name, value in values, f"one of {', '.join(values)}")
+    if model.kernel == "cudnn":
+        expect("model.tied", model.tied, "True where model.kernel is 'cudnn'")
     bits = 2 if data.articulate else 1
     if model.output == "hidden":
         expect("model.loss", model.loss == "squares", "'squares' where model.output is 'hidden'")

@@ -1,11 +1,14 @@
 """Batches of examples from a corpus, as a grain iterator that can save and restore its place.
 
 An example never crosses songs. Of tokens it is a window: W tokens and the one that follows. Of note
-states it is a segment: W steps and the one before. grain streams whole batches: each is one gather
-from the memory-mapped array, in an order drawn anew for each epoch from the seed.
+states it is a segment: W steps and the one before. grain streams whole batches, in an order drawn
+anew for each epoch from the seed. Each is one gather from the encoded songs: from the memory-mapped
+file; or, where they fit on the devices, grain streams the batches' places alone, and the compiled
+step gathers. `read` does either, by numpy or jax.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import grain
 import numpy as np
@@ -15,11 +18,14 @@ from musicjax.corpus import Corpus
 from musicjax.errors import InputError
 from musicjax.note_state import Bars
 
+Arrays = dict[str, Any]  # of numpy or jax
+
 
 class Windows:
     """All windows of tokens of a split, by number: W tokens read and the one to predict.
 
     Attributes:
+        data: of the corpus.
         window: W.
         per_epoch: how many of them an epoch takes.
         short_songs: songs left out, because they have no window.
@@ -42,7 +48,7 @@ class Windows:
         songs = _songs(corpus, split)
         self.window = window
         self._stride = stride
-        self._data = corpus.data
+        self.data = corpus.data
         self._size = corpus.vocabulary.size if corpus.vocabulary else 0
         offsets = np.array([song["offset"] for song in songs], np.int64)
         lengths = np.array([song["length"] for song in songs], np.int64)
@@ -63,29 +69,40 @@ class Windows:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def __getitem__(self, numbers: np.ndarray) -> np.ndarray:
-        """int32 [windows, W + 1]: ids; 0 for tokens unseen in training and before the song."""
-        song = np.searchsorted(self._ends, numbers, side="right")
-        target = self._first_target[song] + numbers - self._first_number[song]
-        positions = target[:, None] + np.arange(-self.window, 1)
-        inside = positions >= self._song_start[song][:, None]
-        ids = self._data[np.where(inside, positions, 0)]
-        return np.where(inside & (ids < self._size), ids, 0).astype(np.int32)
-
     def order(self, seed: int, epoch: int) -> np.ndarray:
         """int [per_epoch]: the windows that an epoch takes, shuffled."""
         numbers = (np.arange(self.per_epoch) * self._stride + epoch % self._stride) % len(self)
         return np.random.default_rng([seed, epoch]).permutation(numbers)
 
-    def batch(self, numbers: np.ndarray, rng: np.random.Generator | None) -> dict[str, np.ndarray]:
-        """tokens: int32 [B, W + 1]."""
-        return {"tokens": self[numbers]}
+    def places(self, numbers: np.ndarray, rng: np.random.Generator | None = None) -> Arrays:
+        """Where windows lie in `data`: target and first, int [B], of the last token and the song's
+        first.
+        """
+        song = np.searchsorted(self._ends, numbers, side="right")
+        target = self._first_target[song] + numbers - self._first_number[song]
+        return {"target": target, "first": self._song_start[song]}
+
+    def read(self, data, places: Arrays) -> Arrays:
+        """Windows.
+
+        Args:
+            data: of the corpus, of numpy or jax.
+            places: what `places` gives. What else is there is given back as it is.
+        Returns:
+            tokens: int32 [B, W + 1], ids; 0 for tokens unseen in training and before the song.
+        """
+        xp, rest = data.__array_namespace__(), dict(places)
+        positions = rest.pop("target")[:, None] + xp.arange(-self.window, 1)
+        inside = positions >= rest.pop("first")[:, None]
+        ids = data[xp.where(inside, positions, 0)]
+        return {"tokens": xp.where(inside & (ids < self._size), ids, 0).astype(xp.int32), **rest}
 
 
 class Segments:
     """All segments of note states of a split, by number: W steps, and the one before them.
 
     Attributes:
+        data: of the corpus.
         window: W.
         per_epoch: how many of them an epoch takes.
         short_songs: songs shorter than W: left out, or padded.
@@ -106,7 +123,7 @@ class Segments:
             InputError: the split has no song, or none as long as a segment.
         """
         self.window = window = train.window
-        self._data = corpus.data
+        self.data = corpus.data
         self._step = note_state.step_shape(corpus.manifest["settings"])
         self._shuffle = train.shuffle
         self._transpose_range = tuple(train.transpose_range) if training else (0, 0)
@@ -145,34 +162,55 @@ class Segments:
         numbers = first + rng.integers(counts)
         return rng.permutation(numbers) if self._shuffle else numbers
 
-    def batch(self, numbers: np.ndarray, rng: np.random.Generator | None) -> dict[str, np.ndarray]:
-        """Segments.
+    def places(self, numbers: np.ndarray, rng: np.random.Generator | None = None) -> Arrays:
+        """Where segments lie.
 
         Args:
             numbers: int [B].
             rng: for the transpositions.
         Returns:
-            states: uint8 [B, W + 1, N, C], the first step the one before the segment, silence
-            before and after the song; beat: int32 [B, W + 1], positions in the bar; length: int32
-            [B], steps of the segment that are the song's.
+            first: int [B], the segment's first step in `data`; begins: bool [B], whether it is the
+            song's; length: int32 [B], steps of the segment that are the song's; beat: int32
+            [B, W + 1], positions in the bar, from the step before on; semitones: int32 [B], up, if
+            train.transpose_range is set.
         """
-        states = np.zeros((len(numbers), self.window + 1, *self._step), np.uint8)
-        beat = np.zeros(states.shape[:2], np.int32)
-        length = np.zeros(len(numbers), np.int32)
-        for row, number in enumerate(numbers):
-            song, start, stop = self.place(number)
-            before = max(start - 1, 0)
-            packed = self._data[song["offset"] + before : song["offset"] + stop]
-            steps = note_state.unpack(np.asarray(packed), *self._step)
-            place = 1 - (start - before)
-            states[row, place : place + len(steps)] = steps
-            beat[row] = note_state.beat_positions(bars_of(song), start - 1, start + self.window)
-            length[row] = stop - start
+        at = [self.place(number) for number in numbers]
+        places = {
+            "first": np.array([song["offset"] + start for song, start, _ in at]),
+            "begins": np.array([start == 0 for _, start, _ in at]),
+            "length": np.array([stop - start for _, start, stop in at], np.int32),
+            "beat": np.stack(
+                [
+                    note_state.beat_positions(bars_of(song), start - 1, start + self.window)
+                    for song, start, _ in at
+                ]
+            ),
+        }
         low, high = self._transpose_range
         if rng is not None and (low, high) != (0, 0):
-            for row, semitones in enumerate(rng.integers(low, high + 1, len(numbers))):
-                states[row] = _transposed(states[row], int(semitones))
-        return {"states": states, "beat": beat, "length": length}
+            places["semitones"] = rng.integers(low, high + 1, len(numbers)).astype(np.int32)
+        return places
+
+    def read(self, data, places: Arrays) -> Arrays:
+        """Segments.
+
+        Args:
+            data: of the corpus, of numpy or jax.
+            places: what `places` gives. What else is there is given back as it is.
+        Returns:
+            states: uint8 [B, W + 1, N, C], the first step the one before the segment, silence
+            before and after the song; beat and length, as in `places`.
+        """
+        xp, rest = data.__array_namespace__(), dict(places)
+        steps = xp.arange(-1, self.window)
+        inside = steps < rest["length"][:, None]
+        inside &= (steps >= 0) | ~rest.pop("begins")[:, None]
+        packed = data[xp.where(inside, rest.pop("first")[:, None] + steps, 0)]
+        packed = xp.where(inside[..., None], packed, xp.zeros_like(packed))
+        states = note_state.unpack(packed, *self._step)
+        if "semitones" in rest:
+            states = _transposed(states, rest.pop("semitones"), xp)
+        return {"states": states, **rest}
 
 
 def _starts(song: dict, window: int, starts: str, training: bool) -> np.ndarray:
@@ -202,12 +240,13 @@ def bar_lines(song: dict, window: int) -> np.ndarray:
     return fitting if len(fitting) else lines[:1]
 
 
-def _transposed(states: np.ndarray, semitones: int) -> np.ndarray:
-    """Moved along the notes; silence comes in, what leaves the matrix is lost. [T, N, C]."""
-    moved, n = np.zeros_like(states), states.shape[1]
-    up, down = max(semitones, 0), max(-semitones, 0)
-    moved[:, up : n - down] = states[:, down : n - up]
-    return moved
+def _transposed(states, semitones, xp):
+    """Moved along the notes; silence comes in, what leaves the matrix is lost. [B, T, N, C]."""
+    notes = states.shape[2]
+    source = xp.arange(notes) - semitones[:, None]
+    there = ((source >= 0) & (source < notes))[:, None, :, None]
+    moved = xp.take_along_axis(states, xp.clip(source, 0, notes - 1)[:, None, :, None], axis=2)
+    return xp.where(there, moved, xp.zeros_like(moved))
 
 
 def _songs(corpus: Corpus, split: str) -> list[dict]:
@@ -245,12 +284,13 @@ def batches_per_epoch(source: Examples, batch_size: int) -> int:
 
 
 def training_batches(
-    source: Examples, *, batch_size: int, seed: int, epochs: int
+    source: Examples, *, batch_size: int, seed: int, epochs: int, unread: bool = False
 ) -> grain.DatasetIterator:
     """The batches of `epochs` epochs, each in its own order.
 
-    Each is what `source.batch` gives, with present: float32 [B], 0 where the epoch's last batch had
-    no example left. `get_state` and `set_state` keep the place; close() it at the end.
+    Each is what `source.read` gives, with present: float32 [B], 0 where the epoch's last batch had
+    no example left; or, `unread`, what `source.read` takes, with the same. `get_state` and
+    `set_state` keep the place; close() it at the end.
     """
     per_epoch = batches_per_epoch(source, batch_size)
     order: dict[int, np.ndarray] = {}  # of the epoch at hand alone
@@ -261,28 +301,36 @@ def training_batches(
             order.clear()
             order[epoch] = source.order(seed, epoch)
         numbers = order[epoch][batch * batch_size :][:batch_size]
-        return _batch(source, numbers, batch_size, np.random.default_rng([seed, epoch, batch]))
+        rng = np.random.default_rng([seed, epoch, batch])
+        return _batch(source, numbers, batch_size, rng, unread)
 
     dataset = grain.MapDataset.range(per_epoch * epochs).map(gather)
     # Threads would race for `order`, and a gather takes far less than a training step.
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=1)))
 
 
-def ordered_batches(source: Examples, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+def ordered_batches(source: Examples, batch_size: int, unread: bool = False) -> Iterator[Arrays]:
     """All examples once, in order, in batches like those of training_batches."""
     for start in range(0, len(source), batch_size):
         numbers = np.arange(start, min(start + batch_size, len(source)))
-        yield _batch(source, numbers, batch_size, None)
+        yield _batch(source, numbers, batch_size, None, unread)
 
 
 def _batch(
-    source: Examples, numbers: np.ndarray, batch_size: int, rng: np.random.Generator | None
-) -> dict[str, np.ndarray]:
+    source: Examples,
+    numbers: np.ndarray,
+    batch_size: int,
+    rng: np.random.Generator | None,
+    unread: bool,
+) -> Arrays:
     missing = batch_size - len(numbers)
-    batch = source.batch(numbers, rng) | {"present": np.ones(len(numbers), np.float32)}
-    if not missing:  # np.pad takes as long as the rest
-        return batch
-    return {
-        name: np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
-        for name, array in batch.items()
-    }
+    places = source.places(numbers, rng) | {"present": np.ones(len(numbers), np.float32)}
+    if missing:  # np.pad takes as long as the rest
+        places = {
+            name: np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
+            for name, array in places.items()
+        }
+    if not unread:
+        return source.read(source.data, places)
+    # As jax counts, which is enough for all that fits on a device.
+    return {name: x.astype(np.int32) if x.dtype == np.int64 else x for name, x in places.items()}

@@ -82,6 +82,20 @@ def make_mesh(number: int, batch_size: int) -> Mesh:
     return Mesh(np.array(devices), ("data",))
 
 
+def check_cudnn(mesh: Mesh) -> None:
+    """Whether cuDNN's LSTM can train there.
+
+    Raises:
+        InputError: no GPU, or several devices, since XLA cannot share cuDNN's work among them.
+    """
+    there = f"{mesh.size} x {mesh.devices.flat[0].platform}"
+    if there != "1 x gpu":
+        raise InputError(
+            f"model.kernel is 'cudnn', but training would run on {there}; expected one GPU: set "
+            "train.devices=1 on a machine with a GPU, or model.kernel=scan, which computes the same"
+        )
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """All of an array on each device."""
     return NamedSharding(mesh, PartitionSpec())

@@ -55,7 +55,13 @@ def new_state(loss_fn: Callable, params, optimizer, batch) -> TrainState:
     )
 
 
-def make_train_steps(loss_fn: Callable, optimizer, seed: int, mesh: Mesh | None = None) -> Callable:
+def make_train_steps(
+    loss_fn: Callable,
+    optimizer,
+    seed: int,
+    mesh: Mesh | None = None,
+    read: Callable | None = None,
+) -> Callable:
     """Compiles several training steps as one call, which takes over the state's buffers.
 
     Args:
@@ -63,9 +69,11 @@ def make_train_steps(loss_fn: Callable, optimizer, seed: int, mesh: Mesh | None 
         optimizer: of optax.
         seed: of dropout; each step's draws depend on it and on the step's number alone.
         mesh: the devices that share a batch; where the arguments lie, by default.
+        read: (songs, places) -> batch, where the songs lie on the devices.
     Returns:
-        (state, batches, count) -> state, losses: `batches` are stacked along a leading axis K, the
-        first `count` of them are used, losses is [K].
+        (state, batches, count, songs) -> state, losses: `batches`, or places of batches if there is
+        `read`, are stacked along a leading axis K, the first `count` of them are used, losses is
+        [K].
     """
 
     def step(state: TrainState, batch) -> tuple[TrainState, jax.Array]:
@@ -81,10 +89,11 @@ def make_train_steps(loss_fn: Callable, optimizer, seed: int, mesh: Mesh | None 
     everywhere = devices.replicated(mesh) if mesh else None
 
     @functools.partial(jax.jit, donate_argnums=0, out_shardings=everywhere)
-    def train_steps(state: TrainState, batches, count: jax.Array):
+    def train_steps(state: TrainState, batches, count: jax.Array, songs: jax.Array | None = None):
         def body(i, carry):
             state, losses = carry
-            state, loss = step(state, jax.tree.map(lambda array: array[i], batches))
+            batch = jax.tree.map(lambda array: array[i], batches)
+            state, loss = step(state, read(songs, batch) if read else batch)
             return state, losses.at[i].set(loss)
 
         capacity = len(jax.tree.leaves(batches)[0])
@@ -93,19 +102,27 @@ def make_train_steps(loss_fn: Callable, optimizer, seed: int, mesh: Mesh | None 
     return train_steps
 
 
-def make_evaluate(loss_fn: Callable, metrics: Callable, mesh: Mesh | None = None) -> Callable:
-    """(params, batches) -> metrics over all of the batches, nothing dropped out."""
+def make_evaluate(
+    loss_fn: Callable,
+    metrics: Callable,
+    mesh: Mesh | None = None,
+    read: Callable | None = None,
+) -> Callable:
+    """(params, batches, songs) -> metrics over all of the batches, nothing dropped out.
+
+    With `read` the batches are places, as of make_train_steps.
+    """
     everywhere = devices.replicated(mesh) if mesh else None
 
     @functools.partial(jax.jit, out_shardings=everywhere)
-    def sums_of(params, batch):
-        return loss_fn(params, batch, None)[1]
+    def sums_of(params, batch, songs):
+        return loss_fn(params, read(songs, batch) if read else batch, None)[1]
 
-    def evaluate(params, batches) -> dict[str, float]:
+    def evaluate(params, batches, songs: jax.Array | None = None) -> dict[str, float]:
         total: dict[str, float] = {}
         for batch in batches:
             rows = devices.put(batch, devices.shared(mesh, 0)) if mesh else batch
-            for name, value in sums_of(params, rows).items():
+            for name, value in sums_of(params, rows, songs).items():
                 total[name] = total.get(name, 0.0) + float(value)
         return metrics(total)
 
@@ -144,8 +161,14 @@ def train(
     options = config.train
     steps_per_epoch = batches_per_epoch(source, options.batch_size)
     total_steps = steps_per_epoch * options.epochs
+    resident = _fits(source.data, options.resident_megabytes)
+    songs = devices.put(source.data, devices.replicated(mesh)) if resident else None
     batches = training_batches(
-        source, batch_size=options.batch_size, seed=config.seed, epochs=options.epochs
+        source,
+        batch_size=options.batch_size,
+        seed=config.seed,
+        epochs=options.epochs,
+        unread=resident,
     )
     for name, split in (("training", source), (watched, held_out)):
         short = f", {split.short_songs} songs shorter than one" if split.short_songs else ""
@@ -164,8 +187,9 @@ def train(
     state = new_state(loss_fn, params, optimizer, one_batch)
     # The state owns the parameters now: its buffers are donated to the first call.
     del params
-    train_steps = make_train_steps(loss_fn, optimizer, config.seed, mesh)
-    evaluate = make_evaluate(loss_fn, module.metrics, mesh)
+    read, read_held_out = (source.read, held_out.read) if resident else (None, None)
+    train_steps = make_train_steps(loss_fn, optimizer, config.seed, mesh, read)
+    evaluate = make_evaluate(loss_fn, module.metrics, mesh, read_held_out)
     size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     on = f" on {mesh.size} devices" if mesh.size > 1 else ""
     on += f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
@@ -204,7 +228,7 @@ def train(
                 stacked = devices.put(
                     _stack(group, options.steps_per_call), devices.shared(mesh, 1)
                 )
-                state, losses = train_steps(state, stacked, count)
+                state, losses = train_steps(state, stacked, count, songs)
                 losses = np.asarray(losses)[:count]
                 _check_finite(losses, step, workdir)
                 step += count
@@ -228,7 +252,8 @@ def train(
 
             # --- end of an epoch ------------------------------------------------------------
             trained = module.metrics(jax.tree.map(float, state.sums))
-            held = evaluate(state.params, ordered_batches(held_out, options.batch_size))
+            held_batches = ordered_batches(held_out, options.batch_size, unread=resident)
+            held = evaluate(state.params, held_batches, songs)
             if not np.isfinite(held["loss"]):
                 raise InputError(_not_finite(f"{watched} loss", held["loss"], step, workdir))
             state = state._replace(sums=jax.tree.map(jnp.zeros_like, state.sums))
@@ -259,6 +284,11 @@ def train(
             if step < total_steps and devices.gather(stopped.is_set()).any():
                 raise _stopped(step)
     return lines[-1]
+
+
+def _fits(data: np.ndarray, megabytes: float) -> bool:
+    """Whether the devices hold the encoded songs, each one all of them."""
+    return data.nbytes <= megabytes * 2**20 and len(data) < 2**31  # jax counts by int32
 
 
 def _latest_step(checkpoints, workdir: Path) -> int:

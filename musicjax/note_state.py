@@ -267,7 +267,7 @@ def pack(states: np.ndarray) -> np.ndarray:
     return np.packbits(states.reshape(len(states), -1), axis=-1)
 
 
-def unpack(packed: np.ndarray, notes: int, bits: int) -> np.ndarray:
-    """uint8 [..., N, C]: what `pack` packed."""
-    flat = np.unpackbits(packed, axis=-1, count=notes * bits)
+def unpack(packed, notes: int, bits: int):
+    """uint8 [..., N, C]: what `pack` packed, of numpy or jax."""
+    flat = packed.__array_namespace__().unpackbits(packed, axis=-1, count=notes * bits)
     return flat.reshape(*packed.shape[:-1], notes, bits)

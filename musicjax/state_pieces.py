@@ -128,7 +128,10 @@ def _predict(
         segments = Segments(held_out, "test", config.train, training=False)
         numbers = (options.seed + np.arange(options.num)) % len(segments)
         parts = [
-            (_part_of(held_out, *segments.place(number)), segments.batch(np.array([number]), None))
+            (
+                _part_of(held_out, *segments.place(number)),
+                segments.read(segments.data, segments.places(np.array([number]))),
+            )
             for number in numbers.tolist()
         ]
 

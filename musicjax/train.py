@@ -28,9 +28,16 @@ from musicjax.encode import open_corpus
 from musicjax.errors import InputError
 
 # What may change when a work dir is used again: nothing that has shaped the steps already done.
-_MAY_CHANGE = {
+_MAY_CHANGE = {"model.remat", "model.kernel"} | {
     f"train.{name}"
-    for name in ("epochs", "checkpoint_minutes", "steps_per_call", "devices", "large_pages")
+    for name in (
+        "epochs",
+        "checkpoint_minutes",
+        "steps_per_call",
+        "devices",
+        "resident_megabytes",
+        "large_pages",
+    )
 }
 
 
@@ -66,6 +73,8 @@ def train_and_evaluate(
     if coordinator:
         devices.join(coordinator, processes, process)
     mesh = devices.make_mesh(config.train.devices, config.train.batch_size)
+    if config.model.kernel == "cudnn":
+        devices.check_cudnn(mesh)
     with contextlib.nullcontext() if devices.is_first() else contextlib.redirect_stdout(None):
         config = _with_settings_of(corpus, config)
         compilation.enable_cache()

@@ -115,6 +115,16 @@ def load_config(variant: str = "", name: str = "vocab"):
     return namespace["get_config"](variant)
 
 
+def read(source, numbers, rng=None):
+    """Examples of a split by number, as the training step reads them."""
+    return source.read(source.data, source.places(np.asarray(numbers), rng))
+
+
+def every_window(windows):
+    """int32 [windows, W + 1]."""
+    return read(windows, np.arange(len(windows)))["tokens"]
+
+
 def zero_batches(config, count=2):
     """`count` batches of zeros, stacked, as the dataset gives them."""
     rows, window = config.train.batch_size, config.train.window

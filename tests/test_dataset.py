@@ -1,9 +1,19 @@
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import encoded, load_config
+from conftest import encoded, every_window, load_config, make_song, make_track
 
-from musicjax.dataset import Windows, batches_per_epoch, ordered_batches, training_batches
+from musicjax import midi
+from musicjax.dataset import (
+    Segments,
+    Windows,
+    batches_per_epoch,
+    ordered_batches,
+    training_batches,
+)
 from musicjax.errors import InputError
+from musicjax.train import train_and_evaluate
 
 
 @pytest.fixture
@@ -25,7 +35,7 @@ def test_each_epoch_holds_every_window_once_in_another_order(corpus):
     batches.close()
     assert len(rows) == 2 * per_epoch
     first, second = np.concatenate(rows[:per_epoch]), np.concatenate(rows[per_epoch:])
-    everything = windows[np.arange(len(windows))]
+    everything = every_window(windows)
     for epoch in (first, second):
         assert sorted(epoch.tolist()) == sorted(everything.tolist())
     assert first.tolist() != second.tolist()
@@ -70,7 +80,7 @@ def test_a_stride_visits_all_windows_over_the_epochs(corpus):
     seen = np.concatenate(rows)
     assert len(rows) == stride * batches_per_epoch(windows, 16)
     assert len(seen) == len(windows) // stride * stride
-    everything = {tuple(row) for row in windows[np.arange(len(windows))].tolist()}
+    everything = {tuple(row) for row in every_window(windows).tolist()}
     assert len({tuple(row) for row in seen.tolist()}) >= 0.99 * len(everything)
 
 
@@ -79,7 +89,7 @@ def test_tokens_unseen_in_training_become_the_unknown(folder):
     data.source, data.validation_share, data.test_share = str(folder), 0.7, 0.0
     corpus = encoded(data)
     windows = Windows(corpus, "validation", 4, pad=False)
-    ids = windows[np.arange(len(windows))]
+    ids = every_window(windows)
     assert ids.max() < corpus.vocabulary.size
     raw = np.concatenate([corpus.encoded(song)[4:] for song in corpus.split("validation")])
     assert ((raw >= corpus.vocabulary.size) == (ids[:, -1] == 0)).all()
@@ -90,7 +100,7 @@ def test_ordered_batches_hold_every_window_once(corpus):
     windows = Windows(corpus, "test", 8, pad=False)
     batches = list(ordered_batches(windows, 7))
     rows = np.concatenate([batch["tokens"][batch["present"] > 0] for batch in batches])
-    np.testing.assert_array_equal(rows, windows[np.arange(len(windows))])
+    np.testing.assert_array_equal(rows, every_window(windows))
     assert all(batch["tokens"].shape == (7, 9) for batch in batches)
 
 
@@ -105,3 +115,61 @@ def test_an_empty_split_is_one_clear_line(folder):
     corpus = encoded(data)
     with pytest.raises(InputError, match="the test split is empty: the corpus has 30 songs"):
         Windows(corpus, "test", 8, pad=False)
+
+
+@pytest.mark.parametrize("pad", [False, True])
+def test_windows_read_on_a_device_are_those_from_the_file(corpus, pad):
+    windows = Windows(corpus, "train", 8, pad=pad)
+    same_batches(windows)
+
+
+@pytest.mark.parametrize("transpose_range", [(0, 0), (-5, 6)])
+@pytest.mark.parametrize("quarters", [(4, 9, 20), (2, 3)])
+def test_segments_read_on_a_device_are_those_from_the_file(tmp_path, transpose_range, quarters):
+    """Of songs longer and shorter than a segment, from their first step and later ones."""
+    for i, length in enumerate(quarters):
+        notes = [(t * 480, 480, 40 + (t * (i + 3)) % 40) for t in range(length)]
+        midi.write_song(make_song(make_track(notes)), tmp_path / f"{i}.mid")
+    config = load_config("tiny", "nsm")
+    config.data.update(source=str(tmp_path), transpose=False, test_share=0.0, least_notes=1)
+    config.train.update(window=16, starts="bars", transpose_range=transpose_range)
+    corpus = encoded(config.data)
+    same_batches(Segments(corpus, "train", config.train, training=True))
+
+
+def same_batches(source):
+    """Padded ones too, read from the file by numpy, and inside a compiled function by jax."""
+    data, compiled = jnp.asarray(source.data), jax.jit(source.read)
+    streamed, unread = (
+        training_batches(source, batch_size=7, seed=3, epochs=2, unread=unread)
+        for unread in (False, True)
+    )
+    for batch, places in zip(streamed, unread, strict=True):
+        assert batch.keys() != places.keys()
+        there = compiled(data, places)
+        assert there.keys() == batch.keys()
+        for name, array in batch.items():
+            assert there[name].dtype == array.dtype
+            np.testing.assert_array_equal(there[name], array)
+    streamed.close()
+    unread.close()
+    for batch, places in zip(
+        ordered_batches(source, 7), ordered_batches(source, 7, unread=True), strict=True
+    ):
+        jax.tree.map(np.testing.assert_array_equal, compiled(data, places), batch)
+
+
+@pytest.mark.parametrize(("config", "variant"), [("vocab", "tiny"), ("nsm", "tiny_best")])
+def test_songs_on_the_devices_train_the_same(config, variant, folder, tmp_path):
+    config = load_config(variant, config)
+    config.data.source = str(folder)
+    lines = {}
+    for megabytes in (0.0, 256.0):
+        config.train.resident_megabytes = megabytes
+        lines[megabytes] = train_and_evaluate(config, tmp_path / str(megabytes))
+    for name, value in lines[0.0].items():
+        if "second" not in name:
+            assert lines[256.0][name] == pytest.approx(value, rel=1e-6), name
+    # What began in one way goes on in the other.
+    config.train.update(epochs=config.train.epochs + 1, resident_megabytes=0.0)
+    assert train_and_evaluate(config, tmp_path / "256.0")["epoch"] == config.train.epochs

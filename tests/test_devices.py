@@ -2,7 +2,7 @@ import jax
 import pytest
 from conftest import load_config
 
-from musicjax.devices import make_mesh
+from musicjax.devices import check_cudnn, make_mesh
 from musicjax.errors import InputError
 from musicjax.train import train_and_evaluate
 
@@ -41,3 +41,10 @@ def test_devices_that_are_not_there_and_rows_that_cannot_be_shared_are_told():
     with pytest.raises(InputError, match="batch_size is 5, which 2 devices cannot share evenly"):
         make_mesh(2, 5)
     assert make_mesh(0, 2 * there).size == there
+
+
+def test_cudnn_is_refused_where_it_cannot_run():
+    mesh = make_mesh(2, 2)
+    platform = mesh.devices.flat[0].platform
+    with pytest.raises(InputError, match=f"would run on 2 x {platform}; expected one GPU"):
+        check_cudnn(mesh)

@@ -7,7 +7,7 @@ import signal
 import jax
 import numpy as np
 import pytest
-from conftest import encoded, load_config, make_song, make_track, random_song
+from conftest import encoded, load_config, make_song, make_track, random_song, read
 from flax import nnx
 
 from musicjax import checkpoint, cleaning, encoders, loop, midi
@@ -131,7 +131,7 @@ def test_segments_begin_with_the_step_before_and_never_cross_songs(tmp_path):
     # 4 quarters are exactly a segment, 9 are two and a bit, 20 are five.
     assert len(segments) == 1 + 3 + 5
     assert segments.short_songs == 0
-    batch = segments.batch(np.arange(9), None)
+    batch = read(segments, np.arange(9))
     assert batch["length"].tolist() == [16, 16, 16, 4, 16, 16, 16, 16, 16]
     for number in range(9):
         song, start, stop = segments.place(number)
@@ -150,7 +150,7 @@ def test_short_songs_are_padded_or_left_out_and_counted(tmp_path):
     corpus, config = make_corpus(tmp_path, 3, 9, window=16)
     padded = Segments(corpus, "train", config.train, training=True)
     assert (len(padded), padded.short_songs) == (2, 1)
-    assert padded.batch(np.array([0]), None)["length"].tolist() == [12]
+    assert read(padded, [0])["length"].tolist() == [12]
     config.train.short_songs = "leave_out"
     left = Segments(corpus, "train", config.train, training=True)
     assert (len(left), left.short_songs) == (1, 1)
@@ -177,10 +177,10 @@ def test_starts_are_drawn_at_bar_lines_or_are_the_beginning(tmp_path):
 def test_transposed_segments_lose_only_what_leaves_the_matrix(tmp_path):
     corpus, config = make_corpus(tmp_path, 20, window=16, transpose_range=(-5, 6))
     segments = Segments(corpus, "train", config.train, training=True)
-    plain = segments.batch(np.array([0]), None)["states"][0]
+    plain = read(segments, [0])["states"][0]
     seen = set()
     for seed in range(60):
-        moved = segments.batch(np.array([0]), np.random.default_rng(seed))["states"][0]
+        moved = read(segments, [0], np.random.default_rng(seed))["states"][0]
         steps, notes = np.nonzero(moved[..., 0])
         old_steps, old_notes = np.nonzero(plain[..., 0])
         np.testing.assert_array_equal(steps, old_steps)
@@ -236,7 +236,7 @@ def test_evaluation_beside_baselines_that_are_what_they_say(best, paper):
         trained = checkpoint.load_trained(workdir)
         held_out = Corpus.load(workdir / "test_songs")
         segments = Segments(held_out, "test", trained.config.train, training=False)
-        batch = segments.batch(np.arange(len(segments)), None)
+        batch = read(segments, np.arange(len(segments)))
         states = batch["states"].astype(int)
         inside = (np.arange(16) < batch["length"][:, None])[..., None, None]
         before, target = states[:, :-1] * inside, states[:, 1:]

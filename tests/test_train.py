@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import load_config
+from conftest import every_window, load_config
 from flax import nnx
 from orbax.checkpoint import v1 as ocp
 
@@ -218,7 +218,7 @@ def test_a_work_dir_of_another_version_or_none_is_one_clear_line(tiny, tmp_path)
     train_and_evaluate(tiny, tmp_path)
     saved = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(saved | {"format": 77}))
-    with pytest.raises(InputError, match="a work dir of format 77; this musicjax reads 4"):
+    with pytest.raises(InputError, match="a work dir of format 77; this musicjax reads 5"):
         checkpoint.load_trained(tmp_path)
     with pytest.raises(InputError, match="format 77"):
         train_and_evaluate(tiny, tmp_path)
@@ -249,7 +249,7 @@ def test_evaluate_beside_baselines_that_are_what_they_say(tiny, tmp_path):
 
     held_out = Corpus.load(tmp_path / "test_songs")
     windows = Windows(held_out, "test", tiny.train.window, tiny.train.pad)
-    pairs = windows[np.arange(len(windows))][:, -2:]
+    pairs = every_window(windows)[:, -2:]
     target = pairs[pairs[:, 1] > 0][:, 1]
     nats = -np.log(counts[target] / counts.sum()).mean()
     assert results["unigram"]["nats"] == pytest.approx(nats)
