@@ -160,7 +160,7 @@ ROWS: list[tuple[str, str, list[Figure]]] = [
         [
             Figure(
                 "input pipeline",
-                lambda result, name=name: 100 * result["share_of_step"][name],
+                lambda result, name=name: 100 * result["resident_share_of_step"][name],
                 f"{name} {{:.2f}} %",
                 1,
                 at_most=True,

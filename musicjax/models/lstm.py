@@ -316,6 +316,13 @@ class LSTM(LSTMBank):
         backward = [h[d, ::-1] for d in range(1, directions)]
         return jnp.swapaxes(jnp.concatenate([h[0], *backward], axis=-1), 0, 1)
 
+    def read(self, x: jax.Array) -> tuple[jax.Array, State]:
+        """As __call__, in one direction; and the state after the last step, to advance from."""
+        projected = _project(jnp.swapaxes(x, 0, 1), self.w_x[0], self.b[0])
+        zeros = jnp.zeros((len(x), self.w_h.shape[1]))
+        h, last = scan_lstm(projected, self.w_h[0], State(zeros, zeros))
+        return jnp.swapaxes(h, 0, 1), last
+
     def advance(self, x: jax.Array, state: State) -> State:
         """One step in one direction. x: [B, F]; the state's arrays are [B, H].
 

@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import lax
 
 from musicjax.models.lstm import LSTM, State
 from musicjax.vocabulary import Vocabulary
@@ -180,24 +179,25 @@ class Model(nnx.Module):
         return self.logits(x)
 
     def read(self, tokens: jax.Array) -> Memory:
-        """What a causal model knows after a window of tokens, int [B, T]."""
-        batch = len(tokens)
+        """What a causal model knows after a window of tokens or fewer, int [B, T]."""
 
-        def zeros(lstms) -> tuple[State, ...]:
-            sizes = [lstm.w_h.shape[1] for lstm in lstms]
-            return tuple(State(*jnp.zeros((2, batch, size))) for size in sizes)
+        def read(lstms, x) -> tuple[jax.Array, tuple[State, ...]]:
+            after = []
+            for lstm in lstms:
+                x, state = lstm.read(x)
+                after.append(state)
+            return x, tuple(after)
 
-        features = self.encoder[-1].w_h.shape[1] if self.encoder else self._embed(tokens).shape[-1]
-        units = self.attention.v.shape[0] if self.attention is not None else 0
-        empty = Memory(
-            zeros(self.encoder),
-            zeros(self.decoder),
-            jnp.zeros((batch, self.window, features)),
-            jnp.zeros((batch, self.window, units)),
-            jnp.zeros((), jnp.int32),
-            jnp.zeros((batch, self.vocabulary_size)),
+        x, encoder = read(self.encoder, self._embed(tokens))
+        values, keys = x, x[..., :0]
+        if self.attention is not None:
+            keys, x = self.attention.keys(x), self.attention(x)
+        x, decoder = read(self.decoder, x)
+        steps = tokens.shape[1]
+        values, keys = (
+            jnp.pad(array, [(0, 0), (0, self.window - steps), (0, 0)]) for array in (values, keys)
         )
-        return lax.scan(lambda memory, token: (self.step(memory, token), None), empty, tokens.T)[0]
+        return Memory(encoder, decoder, values, keys, jnp.int32(steps), self._output(x[:, -1]))
 
     def step(self, memory: Memory, token: jax.Array) -> Memory:
         """Reads one token more, int [B]: what `__call__` does with the last of its steps."""
