@@ -39,6 +39,8 @@ RUNS = {
     "vocab quick": ("train_step", "--size=quick"),
     "nsm profile": ("profile", "--model=nsm"),
     "vocab profile": ("profile", "--model=vocab"),
+    "nsm memory": ("memory", "--model=nsm"),
+    "vocab memory": ("memory", "--model=vocab"),
     "generate": ("generate", "--tokens=64"),
     "sampling best": ("sampling", "--variant=best", "--cores=2", "--lengths", "512"),
     "sampling johnson": ("sampling", "--variant=johnson", "--cores=2", "--lengths"),

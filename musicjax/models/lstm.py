@@ -54,14 +54,14 @@ def _cell(
     hidden = state.h.shape[-1]
     scale = jnp.repeat(jnp.array([0.5, 0.5, 1.0, 0.5]), hidden)
     shift = jnp.repeat(jnp.array([0.5, 0.5, 0.0, 0.5]), hidden)
-    gates = scale * jnp.tanh(scale * (projected + _product(state.h, w_h, turned))) + shift
+    gates = scale * jnp.tanh(scale * (projected + _step_product(state.h, w_h, turned))) + shift
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     c = f * state.c + i * g
     return State(o * jnp.tanh(c), c), gates
 
 
-def _product(x: jax.Array, w: jax.Array, turned: bool) -> jax.Array:
-    """x w, or x w' of a w that is turned round."""
+def _step_product(x: jax.Array, w: jax.Array, turned: bool) -> jax.Array:
+    """x w of one step, or x w' of a w that is turned round."""
     return lax.dot_general(x, w, (((1,), (1 if turned else 0,)), ((), ())))
 
 
@@ -83,21 +83,21 @@ def _weight_gradient(x: jax.Array, d: jax.Array) -> jax.Array:
 
 
 @jax.custom_vjp
-def _project(x: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
-    """x w + b of all steps. x: [T, B, F]. Returns [T, B, G]."""
-    return x @ w + b
+def product(x: jax.Array, w: jax.Array) -> jax.Array:
+    """x w of all steps. x: [T, B, F], w: [F, G]. Returns [T, B, G]."""
+    return x @ w
 
 
-def _project_forward(x, w, b):
-    return x @ w + b, (x, w)
+def _product_forward(x, w):
+    return x @ w, (x, w)
 
 
-def _project_backward(residuals, d):
+def _product_backward(residuals, d):
     x, w = residuals
-    return d @ w.T, _weight_gradient(x, d), d.sum((0, 1))
+    return d @ w.T, _weight_gradient(x, d)
 
 
-_project.defvjp(_project_forward, _project_backward)
+product.defvjp(_product_forward, _product_backward)
 
 
 @jax.custom_vjp
@@ -143,7 +143,8 @@ def _backward(residuals, gradients):
     w = w_h if large else _turned(w_h)
 
     def step(carry, inputs):
-        d_h_next, d_c_next = carry
+        (d_h_next, d_c_next), d_projected = carry
+        t, *inputs = inputs
         d_h_out, c_before, gates_t = (array.astype(w_h.dtype) for array in inputs)
         i, f, g, o = jnp.split(gates_t, 4, axis=-1)
         tanh_c = jnp.tanh(f * c_before + i * g)  # c again: cheaper than to keep it
@@ -158,9 +159,14 @@ def _backward(residuals, gradients):
             ],
             axis=-1,
         )
-        return State(_product(d_gates, w, large), d_c * f), d_gates.astype(kept)
+        after = State(_step_product(d_gates, w, large), d_c * f)
+        # Not stacked by scan: under vmap that would be turned round, too.
+        d_projected = lax.dynamic_update_index_in_dim(d_projected, d_gates.astype(kept), t, 0)
+        return (after, d_projected), None
 
-    d_initial, d_projected = lax.scan(step, d_last, (d_hidden, c_before, gates), reverse=True)
+    start = (d_last, jnp.zeros_like(gates))
+    steps = (jnp.arange(len(gates)), d_hidden, c_before, gates)
+    (d_initial, d_projected), _ = lax.scan(step, start, steps, reverse=True)
     h_before = jnp.concatenate([h_first[None], hidden[:-1]])
     return d_projected, _weight_gradient(h_before, d_projected.astype(w_h.dtype)), d_initial
 
@@ -245,7 +251,7 @@ class LSTMBank(nnx.Module):
 
     def project(self, x: jax.Array) -> jax.Array:
         """x_t w_x + b of all steps. x: [K, T, B, F]. Returns [K, T, B, G]."""
-        return jax.vmap(_project)(x, self.w_x[...], self.b[...])
+        return jax.vmap(product)(x, self.w_x[...]) + self.b[...][:, None, None]
 
     def run(self, inputs, project: Callable | None = None) -> jax.Array:
         """h of all steps from zero states, [K, T, B, H].
@@ -318,7 +324,7 @@ class LSTM(LSTMBank):
 
     def read(self, x: jax.Array) -> tuple[jax.Array, State]:
         """As __call__, in one direction; and the state after the last step, to advance from."""
-        projected = _project(jnp.swapaxes(x, 0, 1), self.w_x[0], self.b[0])
+        projected = product(jnp.swapaxes(x, 0, 1), self.w_x[0]) + self.b[0]
         zeros = jnp.zeros((len(x), self.w_h.shape[1]))
         h, last = scan_lstm(projected, self.w_h[0], State(zeros, zeros))
         return jnp.swapaxes(h, 0, 1), last

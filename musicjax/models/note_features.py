@@ -9,9 +9,10 @@
 
 With the play bit alone the neighbours take 25 places, and the whole 55.
 
-Where each note has weights of its own, all but the neighbours and the counts is a constant of the
-note, and the counts are those of the pitch classes, rotated. `project` uses that: its product with
-the weights is of 62 numbers, and 12 of them are the same for all notes.
+Where each note has weights of its own, all but the neighbours, the counts and the beat is a
+constant of the note, and the counts are those of the pitch classes, rotated. `project` uses that:
+its product with the weights is of 63 numbers, or 67 with the beat, and all but 50 are the same for
+all notes.
 
 Axes: B batch, T time step, N note, C bit, F feature, G gate (4H).
 Source: paper section 2.1 and figure 2, after Johnson's and Kotecha's networks [3].
@@ -25,6 +26,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from musicjax.models.lstm import product
 
 REACH = 12  # notes looked at on each side
 
@@ -102,16 +105,18 @@ def project(
     around = jnp.stack(around).reshape(n, t, batch, -1)
     # Notes of each pitch class: the same for all, so it is the weights that are rotated.
     counts = states[..., 0] @ np.eye(12, dtype=np.float32)[np.arange(n) % 12]
-    seen = jnp.concatenate([around, jnp.broadcast_to(counts, (n, *counts.shape))], axis=-1)
     note = np.arange(n)[:, None]
     counted = w_x[note, classes + _slot(np.arange(12), note, layout)]
-    weights = jnp.concatenate([w_x[:, first:classes], counted], axis=1)
+    # What never changes is one more number, 1: no pass of its own over all steps, there and back.
     constant = jnp.einsum("nf,nfg->ng", _constant_features(layout), w_x[:, :first]) + b
-    projected = jnp.einsum("ntbf,nfg->ntbg", seen, weights) + constant[:, None, None]
+    shared = [counts, jnp.ones((t, batch, 1))]
+    weights = [w_x[:, first:classes], counted, constant[:, None]]
     if layout.beat != "none":
-        beats = _beat_features(beat, layout)
-        projected += jnp.einsum("btk,nkg->ntbg", beats, w_x[:, last : last + 4])
-    return projected
+        shared.append(jnp.swapaxes(_beat_features(beat, layout), 0, 1))
+        weights.append(w_x[:, last : last + 4])
+    shared = jnp.concatenate(shared, axis=-1)
+    seen = jnp.concatenate([around, jnp.broadcast_to(shared, (n, *shared.shape))], axis=-1)
+    return jax.vmap(product)(seen, jnp.concatenate(weights, axis=1))
 
 
 def _constant_features(layout: Layout) -> np.ndarray:

@@ -1,0 +1,101 @@
+"""What does a training step keep for its way back, and what does keeping less of it cost?
+
+    python -m benchmarks.memory [--model=nsm] [--size=best] [--batch=32]
+
+What bounds it. The backward pass wants the gates of all steps, 4H numbers, and c and h, for each
+note or window of the batch: of the paper's network 78 x 10 x 128 x (36 + 2) x 6 x 4 bytes, 90 MB,
+and as much again for the projections before and the gradients after them. Stored as bfloat16
+(`model.storage`) it is half, h apart. Cut into blocks of time (`model.remat`) only h, the inputs of
+all steps and c between blocks are kept, and a block's gates live while it is worked on; each block
+is computed twice forward and once backward, 4 parts of work instead of 3, so 1.33 times the time
+where products bound it. Neither changes what the weights and the optimizer take.
+
+Memory is what XLA sets aside inside a compiled call, besides its arguments. Times are medians of
+calls in turns. The last line is JSON.
+"""
+
+import argparse
+import json
+import statistics
+import time
+
+import jax
+
+from benchmarks import machine, nsm_peers, vocab_peers
+from benchmarks.train_step import STEPS_PER_CALL, make_step
+from musicjax.loop import make_train_steps
+
+ROUNDS = 5
+WAYS = ({}, {"storage": "bfloat16"}, {"remat": 8}, {"remat": 16}, {"remat": 32})
+
+
+def compiled_runner(peers, config):
+    """A function that trains STEPS_PER_CALL batches and waits, and the bytes that they need."""
+    loss_fn, optimizer, state, batches = make_step(peers, config)
+    train_steps = make_train_steps(loss_fn, optimizer, 0)
+    lower = train_steps.lower  # pyright: ignore[reportFunctionMemberAccess]
+    compiled = lower(state, batches, STEPS_PER_CALL).compile()
+
+    def run():
+        nonlocal state
+        state, losses = compiled(state, batches, STEPS_PER_CALL)
+        losses.block_until_ready()
+
+    return run, compiled.memory_analysis().temp_size_in_bytes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", choices=["vocab", "nsm"], default="nsm")
+    parser.add_argument("--size", help=f"vocab: {vocab_peers.SIZES}; nsm: {nsm_peers.SIZES}")
+    parser.add_argument("--batch", type=int, help="examples; default: as the config says")
+    arguments = parser.parse_args()
+    peers = {"vocab": vocab_peers, "nsm": nsm_peers}[arguments.model]
+    size = arguments.size or peers.SIZES[0]
+    runs, needed, batch = {}, {}, 0
+    for way in WAYS:
+        config = peers.make_config(size)
+        config.model.update(way)
+        batch = arguments.batch or config.train.batch_size
+        config.train.batch_size = batch
+        name = " ".join(f"{field}={value}" for field, value in way.items()) or "all kept"
+        runs[name], needed[name] = compiled_runner(peers, config)
+    taken: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(1 + ROUNDS):
+        for name, run in runs.items():
+            started = time.perf_counter()
+            run()
+            taken[name].append(1e3 * (time.perf_counter() - started) / STEPS_PER_CALL)
+    rows, (all_kept, *_) = [], runs
+    print(f"{'':18}{'a step':>11}{'spread':>16}{'of all kept':>13}{'memory':>11}{'of it':>8}")
+    for name, times in taken.items():
+        times = times[1:]
+        ratio = statistics.median(x / y for x, y in zip(times, taken[all_kept][1:], strict=True))
+        less = needed[name] / needed[all_kept]
+        print(
+            f"{name:18}{statistics.median(times):8.1f} ms{min(times):9.1f}-{max(times):<6.1f}"
+            f"{ratio:11.2f} x{needed[name] / 2**20:7.0f} MiB{less:8.2f}"
+        )
+        rows.append(
+            {
+                "way": name,
+                "ms": [round(each, 2) for each in sorted(times)],
+                "of_all_kept": round(ratio, 3),
+                "mib": round(needed[name] / 2**20, 1),
+            }
+        )
+    device = jax.devices()[0]
+    result = {
+        "benchmark": "memory",
+        "model": arguments.model,
+        "size": size,
+        "batch": batch,
+        "device": f"{device.platform} {device.device_kind}",
+        **machine.facts(("jax",)),
+        "ways": rows,
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
