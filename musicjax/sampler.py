@@ -81,7 +81,8 @@ def _reader(model) -> tuple[Callable, Callable, Callable]:
     def extend(window, token):
         return jnp.concatenate([window[:, 1:], token[:, None]], axis=1)
 
-    return lambda window: window, model, extend
+    table = model.project_vocabulary()  # once, not for each token
+    return lambda window: window, lambda window: model(window, table=table), extend
 
 
 @functools.partial(jax.jit, static_argnames=("graph", "length"))

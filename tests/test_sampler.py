@@ -19,7 +19,10 @@ class Counter(nnx.Module):
     def __init__(self, sharpness: float = 50.0):
         self.sharpness = nnx.Param(jnp.asarray(sharpness))
 
-    def __call__(self, window):
+    def project_vocabulary(self):
+        return None
+
+    def __call__(self, window, table):
         return self.sharpness[...] * jax.nn.one_hot(window.sum(-1) % (V - 1) + 1, V)
 
 
@@ -29,7 +32,10 @@ class Always(nnx.Module):
     def __init__(self, logits):
         self.logits = nnx.Param(jnp.asarray(logits, jnp.float32))
 
-    def __call__(self, window):
+    def project_vocabulary(self):
+        return None
+
+    def __call__(self, window, table):
         return jnp.tile(self.logits[...], (len(window), 1))
 
 

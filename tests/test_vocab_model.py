@@ -163,6 +163,23 @@ def test_one_batch_over_fits(variant):
     assert sums["nats"] / 8 < 0.1
 
 
+@pytest.mark.parametrize(
+    "parts", [{}, {"bidirectional": False, "encoder_layers": 2}, {"input": "scalar"}]
+)
+def test_a_table_of_the_vocabularys_projections_gives_the_same_logits(parts, monkeypatch):
+    config, model = build(**parts)
+    tokens = tokens_of(config)
+    table = model.project_vocabulary()
+    np.testing.assert_allclose(model(tokens, table=table), model(tokens), atol=1e-5)
+    monkeypatch.setattr(vocab, "_FEW", VOCABULARY.size - 1)
+    assert model.project_vocabulary() is None
+
+
+def test_without_an_encoder_there_is_no_table():
+    _, model = build(encoder_layers=0, attention=False)
+    assert model.project_vocabulary() is None
+
+
 CAUSAL = {"causal": True, "bidirectional": False}
 
 

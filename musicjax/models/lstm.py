@@ -312,13 +312,21 @@ class LSTM(LSTMBank):
         """As LSTMBank, whose `options` they are, but for the copies."""
         super().__init__(features, hidden, 2 if bidirectional else 1, **options)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """x: [B, T, F]. Returns h of all steps [B, T, D * H], the directions side by side."""
-        if self.uses_cudnn:
+    def __call__(self, x: jax.Array, table: jax.Array | None = None) -> jax.Array:
+        """h of all steps [B, T, D * H], the directions side by side.
+
+        Args:
+            x: [B, T, F]; or numbers of rows in a table, int [B, T].
+            table: x_t w_x + b of each row, [D, V, G].
+        """
+        if table is None and self.uses_cudnn:
             return _cudnn_lstm(x, self.w_x[...], self.w_h[...], self.b[...])
         directions = len(self.w_x[...])
         x = jnp.swapaxes(x, 0, 1)
-        h = self.run(jnp.stack([x, x[::-1]][:directions]))
+        look_up = (
+            None if table is None else lambda rows: jax.vmap(lambda each, at: each[at])(table, rows)
+        )
+        h = self.run(jnp.stack([x, x[::-1]][:directions]), look_up)
         backward = [h[d, ::-1] for d in range(1, directions)]
         return jnp.swapaxes(jnp.concatenate([h[0], *backward], axis=-1), 0, 1)
 

@@ -24,6 +24,8 @@ from flax import nnx
 from musicjax.models.lstm import LSTM, State
 from musicjax.vocabulary import Vocabulary
 
+_FEW = 2**12  # types of tokens, for which a table of 64 MiB at Table 2's sizes pays
+
 
 class Attention(nnx.Module):
     """Additive self-attention: each step becomes a mean of all steps, weighted by their scores.
@@ -136,7 +138,12 @@ class Model(nnx.Module):
         self.dropout = config.dropout
 
     def __call__(
-        self, tokens: jax.Array, dropout_key: jax.Array | None = None, *, every_step: bool = False
+        self,
+        tokens: jax.Array,
+        dropout_key: jax.Array | None = None,
+        *,
+        every_step: bool = False,
+        table: jax.Array | None = None,
     ) -> jax.Array:
         """The next token's logits.
 
@@ -144,6 +151,7 @@ class Model(nnx.Module):
             tokens: int [B, T].
             dropout_key: for training; without it nothing is dropped.
             every_step: of a causal model: what follows each of the tokens.
+            table: of `project_vocabulary`, where many windows are read with the same weights.
         Returns:
             float32 [B, V], or [B, T, V].
         """
@@ -155,9 +163,9 @@ class Model(nnx.Module):
             kept = jax.random.bernoulli(jax.random.fold_in(dropout_key, layer), keep, x.shape)
             return jnp.where(kept, x / keep, 0)
 
-        x = self._embed(tokens)
+        x = self._embed(tokens) if table is None else tokens
         for layer, lstm in enumerate(self.encoder):
-            x = drop(lstm(x), layer)
+            x = drop(lstm(x, table if layer == 0 else None), layer)
         if self.attention is not None:
             x = self.attention(x)
         for layer, lstm in enumerate(self.decoder):
@@ -165,6 +173,17 @@ class Model(nnx.Module):
         if not every_step:
             x = x.reshape(len(x), -1) if self.flatten else x[:, -1]
         return self._output(x)
+
+    def project_vocabulary(self) -> jax.Array | None:
+        """What each token is to the first LSTM, [D, V, G]: its embedding times that one's w_x.
+
+        None if there is no LSTM to read it, or so many tokens that a table of them does not pay.
+        """
+        if self.vocabulary_size > _FEW or not self.encoder or self.encoder[0].uses_cudnn:
+            return None
+        first = self.encoder[0]
+        x = self._embed(jnp.arange(self.vocabulary_size))
+        return first.project(jnp.broadcast_to(x, (len(first.w_x[...]), 1, *x.shape)))[:, 0]
 
     def _embed(self, tokens: jax.Array) -> jax.Array:
         """tokens: int [...]. Returns [..., F]."""
