@@ -14,7 +14,9 @@ recurrence (one of T steps that wait for each other) or outside (all steps at on
     small loop   a recurrence that XLA has made one kernel of
 
 All on one device, with malloc as it is, or as you have set it by GLIBC_TUNABLES. What is left is
-between the operations: waiting for threads, and the trace itself. The last line is JSON.
+between the operations: waiting for threads, and the trace itself; or it is negative, since what
+does not wait for each other, such as the gradients of several weights, runs at once. The last line
+is JSON.
 """
 
 import argparse
