@@ -1,6 +1,7 @@
 """What does a training step keep for its way back, and what does keeping less of it cost?
 
-    python -m benchmarks.memory [--model=nsm] [--size=best] [--batch=32]
+    python -m benchmarks.memory --model=vocab [--size=quick]
+    python -m benchmarks.memory --model=nsm [--size=best] [--batch=32]
 
 What bounds it. The backward pass wants the gates of all steps, 4H numbers, and c and h, for each
 note or window of the batch: of the paper's network 78 x 10 x 128 x (36 + 2) x 6 x 4 bytes, 90 MB,
@@ -15,51 +16,30 @@ calls in turns. The last line is JSON.
 """
 
 import argparse
+import copy
 import json
 import statistics
 import time
 
 import jax
 
-from benchmarks import machine, nsm_peers, vocab_peers
-from benchmarks.train_step import STEPS_PER_CALL, make_step
-from musicjax.loop import make_train_steps
+from benchmarks import machine
+from benchmarks.train_step import STEPS_PER_CALL, compiled_runner, parse_config
 
 ROUNDS = 5
 WAYS = ({}, {"storage": "bfloat16"}, {"remat": 8}, {"remat": 16}, {"remat": 32})
 
 
-def compiled_runner(peers, config):
-    """A function that trains STEPS_PER_CALL batches and waits, and the bytes that they need."""
-    loss_fn, optimizer, state, batches = make_step(peers, config)
-    train_steps = make_train_steps(loss_fn, optimizer, 0)
-    lower = train_steps.lower  # pyright: ignore[reportFunctionMemberAccess]
-    compiled = lower(state, batches, STEPS_PER_CALL).compile()
-
-    def run():
-        nonlocal state
-        state, losses = compiled(state, batches, STEPS_PER_CALL)
-        losses.block_until_ready()
-
-    return run, compiled.memory_analysis().temp_size_in_bytes
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", choices=["vocab", "nsm"], default="nsm")
-    parser.add_argument("--size", help=f"vocab: {vocab_peers.SIZES}; nsm: {nsm_peers.SIZES}")
-    parser.add_argument("--batch", type=int, help="examples; default: as the config says")
-    arguments = parser.parse_args()
-    peers = {"vocab": vocab_peers, "nsm": nsm_peers}[arguments.model]
-    size = arguments.size or peers.SIZES[0]
-    runs, needed, batch = {}, {}, 0
+    arguments, peers, size, config = parse_config(parser)
+    runs, needed = {}, {}
     for way in WAYS:
-        config = peers.make_config(size)
-        config.model.update(way)
-        batch = arguments.batch or config.train.batch_size
-        config.train.batch_size = batch
+        changed = copy.deepcopy(config)
+        changed.model.update(way)
         name = " ".join(f"{field}={value}" for field, value in way.items()) or "all kept"
-        runs[name], needed[name] = compiled_runner(peers, config)
+        runs[name], compiled = compiled_runner(peers, changed)
+        needed[name] = compiled.memory_analysis().temp_size_in_bytes
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(1 + ROUNDS):
         for name, run in runs.items():
@@ -89,7 +69,7 @@ def main() -> None:
         "benchmark": "memory",
         "model": arguments.model,
         "size": size,
-        "batch": batch,
+        "batch": config.train.batch_size,
         "device": f"{device.platform} {device.device_kind}",
         **machine.facts(("jax",)),
         "ways": rows,

@@ -31,9 +31,8 @@ from pathlib import Path
 
 import jax
 
-from benchmarks import machine, nsm_peers, vocab_peers
-from benchmarks.train_step import STEPS_PER_CALL, make_step
-from musicjax.loop import make_train_steps
+from benchmarks import machine
+from benchmarks.train_step import STEPS_PER_CALL, compiled_runner, parse_config
 
 _INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.-]+) = .*? ([a-z][a-z0-9-]*)\(")
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
@@ -113,23 +112,8 @@ def trace(run) -> tuple[float, collections.Counter]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", choices=["vocab", "nsm"], default="vocab")
-    parser.add_argument("--size", help=f"vocab: {vocab_peers.SIZES}; nsm: {nsm_peers.SIZES}")
-    parser.add_argument("--batch", type=int, help="examples; default: as the config says")
-    arguments = parser.parse_args()
-    peers = {"vocab": vocab_peers, "nsm": nsm_peers}[arguments.model]
-    config = peers.make_config(arguments.size or peers.SIZES[0])
-    config.train.batch_size = arguments.batch or config.train.batch_size
-    loss_fn, optimizer, state, batches = make_step(peers, config)
-    train_steps = make_train_steps(loss_fn, optimizer, 0)
-    lower = train_steps.lower  # pyright: ignore[reportFunctionMemberAccess]
-    text = lower(state, batches, STEPS_PER_CALL).compile().as_text()
-
-    def run():
-        nonlocal state
-        state, losses = train_steps(state, batches, STEPS_PER_CALL)
-        losses.block_until_ready()
-
+    arguments, peers, size, config = parse_config(parser)
+    run, compiled = compiled_runner(peers, config)
     times = []
     for _ in range(4):
         start = time.perf_counter()
@@ -137,7 +121,7 @@ def main() -> None:
         times.append((time.perf_counter() - start) / STEPS_PER_CALL)
     whole, seconds = trace(run)
 
-    computations = instructions(text)
+    computations = instructions(compiled.as_text())
     bodies = places(computations)
     table: dict[tuple[str, str, str], float] = collections.defaultdict(float)
     for several in computations.values():
@@ -164,7 +148,7 @@ def main() -> None:
     result = {
         "benchmark": "profile",
         "model": arguments.model,
-        "size": arguments.size or peers.SIZES[0],
+        "size": size,
         "batch": config.train.batch_size,
         "device": f"{jax.devices()[0].platform} {jax.devices()[0].device_kind}",
         **machine.facts(("jax",)),

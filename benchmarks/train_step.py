@@ -90,6 +90,40 @@ def make_step(peers, config: Config):
     return loss_fn, optimizer, new_state(loss_fn, params, optimizer, first), batches
 
 
+def parse_config(parser: argparse.ArgumentParser):
+    """The arguments of a parser, to which those that choose a config are added; its peers, size and
+    config.
+    """
+    parser.add_argument("--model", choices=["vocab", "nsm"], default="vocab")
+    parser.add_argument("--size", help=f"vocab: {vocab_peers.SIZES}; nsm: {nsm_peers.SIZES}")
+    parser.add_argument("--batch", type=int, help="examples; default: as the config says")
+    arguments = parser.parse_args()
+    peers = {"vocab": vocab_peers, "nsm": nsm_peers}[arguments.model]
+    size = arguments.size or peers.SIZES[0]
+    if size not in peers.SIZES:
+        parser.error(f"--size={size}; expected one of {', '.join(peers.SIZES)}")
+    config = peers.make_config(size)
+    config.train.batch_size = arguments.batch or config.train.batch_size
+    return arguments, peers, size, config
+
+
+def compiled_runner(peers, config: Config):
+    """A function that trains STEPS_PER_CALL batches on one device and waits; and what is compiled,
+    to be looked at.
+    """
+    loss_fn, optimizer, state, batches = make_step(peers, config)
+    train_steps = make_train_steps(loss_fn, optimizer, 0)
+    lower = train_steps.lower  # pyright: ignore[reportFunctionMemberAccess]
+    compiled = lower(state, batches, STEPS_PER_CALL).compile()
+
+    def run():
+        nonlocal state
+        state, losses = compiled(state, batches, STEPS_PER_CALL)
+        losses.block_until_ready()
+
+    return run, compiled
+
+
 def musicjax_runner(peers, config: Config):
     """A function that trains STEPS_PER_CALL batches and waits; with the state that it owns.
 
@@ -230,22 +264,12 @@ def measure(names: list[str], environment: dict[str, str], rounds: int) -> tuple
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", choices=["vocab", "nsm"], default="vocab")
-    parser.add_argument("--size", help=f"vocab: {vocab_peers.SIZES}; nsm: {nsm_peers.SIZES}")
-    parser.add_argument("--batch", type=int, help="examples; default: as the config says")
     parser.add_argument("--devices", type=int, help="that share a batch; default: as in the config")
     parser.add_argument("--rounds", type=int, default=5, help="calls of each peer that count")
     parser.add_argument("--alone", action="store_true", help="no peers: for the peak of memory")
     parser.add_argument("--allocator", choices=["both", *ALLOCATORS], default="both")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-
-    peers = {"vocab": vocab_peers, "nsm": nsm_peers}[arguments.model]
-    size = arguments.size or peers.SIZES[0]
-    if size not in peers.SIZES:
-        parser.error(f"--size={size}; expected one of {', '.join(peers.SIZES)}")
-    config = peers.make_config(size)
-    config.train.batch_size = arguments.batch or config.train.batch_size
+    arguments, peers, size, config = parse_config(parser)
     config.train.steps_per_call = STEPS_PER_CALL
     if arguments.devices is not None:
         config.train.devices = arguments.devices

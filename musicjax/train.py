@@ -28,16 +28,15 @@ from musicjax.encode import open_corpus
 from musicjax.errors import InputError
 
 # What may change when a work dir is used again: nothing that has shaped the steps already done.
-_MAY_CHANGE = {"model.remat", "model.kernel"} | {
-    f"train.{name}"
-    for name in (
-        "epochs",
-        "checkpoint_minutes",
-        "steps_per_call",
-        "devices",
-        "resident_megabytes",
-        "large_pages",
-    )
+_MAY_CHANGE = {
+    "model.kernel",
+    "model.remat",
+    "train.checkpoint_minutes",
+    "train.devices",
+    "train.epochs",
+    "train.large_pages",
+    "train.resident_megabytes",
+    "train.steps_per_call",
 }
 
 

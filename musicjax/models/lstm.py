@@ -26,7 +26,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
-from jax.experimental import rnn
 
 
 class State(NamedTuple):
@@ -186,6 +185,8 @@ def cudnn_weights(w_x: jax.Array, w_h: jax.Array, b: jax.Array) -> jax.Array:
 
 def _cudnn_lstm(x: jax.Array, w_x: jax.Array, w_h: jax.Array, b: jax.Array) -> jax.Array:
     """LSTMs of D = 1 or 2 directions from zero states. x: [B, T, F]. Returns [B, T, D * H]."""
+    from jax.experimental import rnn  # loads jaxlib's GPU modules, which no other start needs
+
     batch, steps, features = x.shape
     directions, hidden, _ = w_h.shape
     zeros = jnp.zeros((directions, batch, hidden))
