@@ -5,7 +5,7 @@
 Takes some 30 minutes on two cores; the first time one more, to read Bach's chorales from music21.
 Each benchmark is a process of its own, one after another, with nothing beside it. Their lines of
 JSON are collected in benchmarks/results/summary.json, each with its machine, versions and date, and
-the table of targets in the README is made from that. With --only a part is measured anew and the
+the table of targets in the README is made from that. With --only a part is measured again and the
 rest stays; with --table nothing is measured.
 
 Peers that are not installed (PyTorch and Keras, extra `bench`) are left out, and so is
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import machine
-from musicjax import workers
+from musicjax.system import workers
 
 ROOT = Path(__file__).parent.parent
 SUMMARY = ROOT / "benchmarks" / "results" / "summary.json"
@@ -118,7 +118,7 @@ ROWS: list[tuple[str, str, list[Figure]]] = [
         ],
     ),
     (
-        "train the vocabulary model, Table 2",
+        "train the token model, Table 2",
         "1.0 x PyTorch, each with its better allocator; 0.75 of the roof",
         step_figures("vocab", "", "torch", 1.0, 0.75),
     ),
@@ -280,7 +280,7 @@ def main() -> None:
     )
     parser.add_argument("--only", help=f"modules, with commas between: {','.join(MODULES)}")
     parser.add_argument(
-        "--table", action="store_true", help="only write the README's table anew, from the summary"
+        "--table", action="store_true", help="only write the README's table again, from the summary"
     )
     arguments = parser.parse_args()
     only = MODULES if arguments.only is None else arguments.only.split(",")

@@ -6,14 +6,14 @@
 What bounds it. A file of 10 kB is parsed by symusic (C++) in half a millisecond; choosing the
 part, the key, the tokens or the matrix, and what the report will want to know, take another few
 milliseconds of Python and numpy. Files do not know of each other, so that scales with cores; what
-is left for the end, copies, splits and the numbering of tokens, is done once, in one process, and
-reads what the workers wrote a second time. Disk is not the bound: Lakh is 6 GB.
+is left for the end, copies, splits and the ids of tokens, is done once, in one process, and reads
+what the workers wrote a second time. Disk is not the bound: Lakh is 6 GB.
 
-Whole encodings are timed, from a list of files to a corpus folder, with the workers' server already
-started (what that takes is told apart); reading alone, on one core, beside pretty_midi and music21
-reading the same files. With --files, so many different files are made of the source's (each lacks a
-note or two), and a tenth of them and all are encoded by the command line: time and memory a file
-must not grow. The last line is JSON.
+Whole encodings are timed, from a folder of files to a corpus folder, with the workers' server
+already started (that start is reported apart); reading alone, on one core, beside pretty_midi and
+music21 reading the same files. With --files, so many different files are made of the source's (each
+lacks a note or two), and a tenth of them and all are encoded by the command line: time and memory a
+file must not grow. The last line is JSON.
 """
 
 import argparse
@@ -33,7 +33,10 @@ from typing import Any
 
 from benchmarks import machine
 from configs import nsm, vocab
-from musicjax import corpora, encode, midi, workers
+from musicjax.corpus import build
+from musicjax.music import midi
+from musicjax.sources import open_source
+from musicjax.system import workers
 
 LAKH = 176_581  # files
 
@@ -49,7 +52,7 @@ def main() -> None:
         "benchmark": "encode",
         **machine.facts(("symusic", "pretty_midi", "music21", "numpy")),
     }
-    files = corpora.find_songs(arguments.source)
+    files = open_source(arguments.source).find()
     with tempfile.TemporaryDirectory() as folder:
         if arguments.files:
             result |= at_size(files, arguments.files, Path(arguments.keep or folder), Path(folder))
@@ -66,11 +69,14 @@ def small(source: str, files: list, rounds: int, folder: Path) -> dict:
 
     def whole(name: str, number_of_workers: int) -> float:
         output = folder / "corpus"
-        seconds = timed(
-            lambda: encode.encode_corpus(
-                configs[name].data, output, number_of_workers=number_of_workers
-            )
-        )
+
+        def plan_and_encode() -> None:
+            plan = build.make_plan(configs[name].data)
+            if plan is None:
+                raise SystemExit(f"--source={source} is a corpus folder; expected MIDI files")
+            build.encode_corpus(plan, output, number_of_workers=number_of_workers)
+
+        seconds = timed(plan_and_encode)
         shutil.rmtree(output)
         return seconds
 

@@ -1,15 +1,14 @@
-"""How fast does the vocabulary model make music, and beside what?
+"""How fast does the token model make music, and beside what?
 
     python -m benchmarks.generate [--size=table2|quick] [--tokens=64]
 
-What bounds it. A bidirectional window must be read anew for each token. With Table 2's sizes that
+What bounds it. A bidirectional window must be read again for each token. With Table 2's sizes that
 is `flops` of benchmarks.vocab_peers over three, 0.4 GF a token, so the roof (the rate of the
 largest matrix product in the same run) is some 300 tokens/s for all pieces together. Many pieces at
 once come near it. One piece alone is bound by memory: 50 steps each way read 4 MB of recurrent
-weights. A causal model carries what it has read: a token costs one step, 8 MF, and reads each
-weight once.
+weights. A causal model carries its state: a token costs one step, 8 MF, and reads each weight once.
 
-    windowed       this project's compiled loop, the window read anew for each token
+    windowed       this project's compiled loop, the window read again for each token
     causal         the same sizes in one direction, attention over the past, state carried
     torch          the windowed model of PyTorch's nn.LSTM, a Python loop
     keras          the windowed model in Keras (on JAX), a Python loop over `predict`, as in the
@@ -18,8 +17,8 @@ weight once.
 PyTorch and Keras take part if they are installed (extra `bench`). Taken in turns; the draw is
 greedy, and weights are as they are first drawn. The causal model's time includes the reading of its
 first window, step by step; the others, whose tokens cost the same each, make an eighth of the
-tokens where there are many pieces. The first call, with compilation, is told apart. The last line
-is JSON.
+tokens where there are many pieces. The first call, with compilation, is reported apart. The last
+line is JSON.
 """
 
 import argparse
@@ -34,34 +33,38 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from benchmarks import machine, vocab_peers
 from benchmarks.train_step import matmul_rate
-from musicjax.models import vocab
-from musicjax.sampler import Sampling, continue_windows
+from musicjax.generation.loop import continue_primes
+from musicjax.generation.options import Options, rules_for
 
 ROUNDS = 5
 
 
+def first_windows(config, batch: int) -> np.ndarray:
+    """int32 [batch, T]: what each piece goes on from, the same for all."""
+    return vocab_peers.random_batches(config, 1)["elements"][0][:1, :-1].repeat(batch, axis=0)
+
+
 def musicjax_runner(config, batch: int, tokens: int):
     """Makes `tokens` tokens of each piece and waits."""
-    vocabulary = vocab_peers.make_vocabulary()
-    graph, params = nnx.split(vocab.build(config, vocabulary))
-    windows = vocab_peers.random_batches(config, 1)["tokens"][0][:1, :-1].repeat(batch, axis=0)
+    model = vocab_peers.make_model(config)
+    params, windows = model.init(config.seed), first_windows(config, batch)
+    options = Options(temperature=0.0, max_repeats=1_000_000, max_rests=1_000_000)
 
     def run():
-        made, _ = continue_windows(
-            graph,
+        made, _ = continue_primes(
+            model,
             params,
             windows,
+            np.zeros((batch, 1 + windows.shape[1] + 1), np.int32),
             jax.vmap(jax.random.key)(jnp.arange(batch)),
+            options.sampling_settings(),
+            np.int32(tokens),
+            np.full(batch, 2**31 - 1, np.int32),
+            rules=rules_for(model.encoding.kind),
             length=tokens,
-            enough_tokens=np.int32(tokens),
-            enough_units=np.full(batch, 2**31 - 1),
-            durations=vocabulary.durations,
-            is_rest=vocabulary.is_rest,
-            sampling=Sampling(temperature=0.0, max_repeats=1_000_000, max_rests=1_000_000),
         )
         made.block_until_ready()
 
@@ -73,7 +76,7 @@ def torch_runner(config, batch: int, tokens: int):
     import torch  # pyright: ignore[reportMissingImports]
 
     model = vocab_peers.torch_model(config).eval()
-    windows = vocab_peers.random_batches(config, 1)["tokens"][0][:1, :-1].repeat(batch, axis=0)
+    windows = first_windows(config, batch)
 
     @torch.inference_mode()
     def run():
@@ -90,7 +93,7 @@ def keras_runner(config, tokens: int):
     import keras  # pyright: ignore[reportMissingImports]
 
     m, layers = config.model, keras.layers
-    window = keras.Input((config.train.window,))
+    window = keras.Input((config.model.window,))
     x = layers.Embedding(vocab_peers.VOCABULARY_SIZE, m.embedding_size)(window)
     x = layers.Bidirectional(layers.LSTM(m.encoder_size, return_sequences=True))(x)
     query = layers.Dense(m.attention_size, use_bias=False)(x)
@@ -98,7 +101,7 @@ def keras_runner(config, tokens: int):
     x = layers.LSTM(m.decoder_size)(x)
     x = layers.Dense(vocab_peers.VOCABULARY_SIZE)(layers.Dense(m.dense_size, "relu")(x))
     model: Any = keras.Model(window, x)
-    first = vocab_peers.random_batches(config, 1)["tokens"][0][:1, :-1]
+    first = first_windows(config, 1)
 
     def run():
         window = first

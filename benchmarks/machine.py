@@ -4,7 +4,7 @@ import importlib.metadata
 import platform
 from pathlib import Path
 
-from musicjax import workers
+from musicjax.system import workers
 
 PACKAGES = ("jax", "flax", "numpy", "torch", "keras")
 
@@ -14,7 +14,7 @@ def name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(": ", 1)[1] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration, IndexError):  # not Linux, or a processor that tells no name
+    except (OSError, StopIteration, IndexError):  # not Linux, or a processor without a name
         return platform.processor() or platform.machine()
 
 

@@ -1,15 +1,15 @@
-"""What does a training step keep for its way back, and what does keeping less of it cost?
+"""What does a training step keep for its backward pass, and what does keeping less of it cost?
 
     python -m benchmarks.memory --model=vocab [--size=quick]
     python -m benchmarks.memory --model=nsm [--size=best] [--batch=32]
 
 What bounds it. The backward pass wants the gates of all steps, 4H numbers, and c and h, for each
 note or window of the batch: of the paper's network 78 x 10 x 128 x (36 + 2) x 6 x 4 bytes, 90 MB,
-and as much again for the projections before and the gradients after them. Stored as bfloat16
-(`model.storage`) it is half, h apart. Cut into blocks of time (`model.remat`) only h, the inputs of
-all steps and c between blocks are kept, and a block's gates live while it is worked on; each block
-is computed twice forward and once backward, 4 parts of work instead of 3, so 1.33 times the time
-where products bound it. Neither changes what the weights and the optimizer take.
+and as much again for the projections before and the gradients after them. Kept as bfloat16
+(`model.residual_dtype`) it is half, h apart. Cut into blocks of time (`model.remat`) only h, the
+inputs of all steps and c between blocks are kept, and a block's gates live while it is worked on;
+each block is computed twice forward and once backward, 4 parts of work instead of 3, so 1.33 times
+the time where products bound it. Neither changes what the weights and the optimizer take.
 
 Memory is what XLA sets aside inside a compiled call, besides its arguments. Times are medians of
 calls in turns. The last line is JSON.
@@ -27,7 +27,7 @@ from benchmarks import machine
 from benchmarks.train_step import STEPS_PER_CALL, compiled_runner, parse_config
 
 ROUNDS = 5
-WAYS = ({}, {"storage": "bfloat16"}, {"remat": 8}, {"remat": 16}, {"remat": 32})
+WAYS = ({}, {"residual_dtype": "bfloat16"}, {"remat": 8}, {"remat": 16}, {"remat": 32})
 
 
 def main() -> None:

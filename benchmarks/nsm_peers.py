@@ -4,7 +4,10 @@ import numpy as np
 
 from configs import nsm
 from musicjax.config import Config
-from musicjax.models import biaxial
+from musicjax.encodings import make_encoding
+from musicjax.models import build_model
+from musicjax.models.base import Model
+from musicjax.models.biaxial import BiaxialNetwork
 from musicjax.models.note_features import REACH, Layout
 
 SIZES = ("paper", "best")
@@ -16,10 +19,21 @@ def make_config(size: str) -> Config:
     return config
 
 
+def make_model(config: Config) -> Model:
+    """The config's model."""
+    return build_model(config, make_encoding(config.data))
+
+
+def layout_of(config: Config) -> Layout:
+    """The features of the config's model."""
+    model = make_model(config)
+    return model.bind(model.shapes).layout
+
+
 def flops(config: Config) -> float:
     """Multiplications and additions of one segment's training step, from the sizes."""
-    layout = biaxial.layout_of(config)
-    m, cells = config.model, config.train.window * layout.notes
+    layout = layout_of(config)
+    m, cells = config.model, config.model.window * layout.notes
     forward, features = 0, layout.size
     fed = layout.bits if m.feedback != "none" else 0
     for hidden in m.time_sizes:
@@ -36,22 +50,18 @@ def flops(config: Config) -> float:
 
 def random_batches(config: Config, count: int) -> dict[str, np.ndarray]:
     """`count` batches, stacked; a twentieth of the cells play."""
-    layout = biaxial.layout_of(config)
-    lead, steps = (count, config.train.batch_size), config.train.window + 1
+    layout = layout_of(config)
+    lead, steps = (count, config.train.batch_size), config.model.window + 1
     rng = np.random.default_rng(0)
     shape = (*lead, steps, layout.notes, layout.bits)
     states = (rng.random(shape) < 0.05).astype(np.uint8)
     states[..., 1:] &= states[..., :1]
     return {
-        "states": states,
-        "beat": np.broadcast_to(np.arange(steps, dtype=np.int32) % 16, (*lead, steps)),
-        "length": np.full(lead, config.train.window, np.int32),
+        "elements": states,
+        "positions": np.broadcast_to(np.arange(steps, dtype=np.int32) % 16, (*lead, steps)),
+        "length": np.full(lead, config.model.window, np.int32),
         "present": np.ones(lead, np.float32),
     }
-
-
-def make_vocabulary() -> None:
-    """It has none."""
 
 
 def torch_names(config: Config) -> list[str]:
@@ -67,11 +77,11 @@ def torch_runners(config: Config, count: int) -> dict:
     import torch  # pyright: ignore[reportMissingImports]
     from torch import nn  # pyright: ignore[reportMissingImports]
 
-    layout, t = biaxial.layout_of(config), config.train.window
+    layout, t = layout_of(config), config.model.window
     n, (h,), (o,) = layout.notes, config.model.time_sizes, config.model.note_sizes
     batches = random_batches(config, count)
     examples = []
-    for states in batches["states"]:
+    for states in batches["elements"]:
         examples.append(torch.from_numpy(states.astype(np.float32)))
     expand = torch_expand(layout)
 
@@ -90,24 +100,24 @@ def torch_runners(config: Config, count: int) -> dict:
     class Bank(nn.Module):
         """LSTMs with weights of their own, side by side in batched products."""
 
-        def __init__(self, copies, features, hidden):
+        def __init__(self, num_lstms, features, hidden):
             super().__init__()
-            self.w_x = nn.Parameter(0.1 * torch.randn(copies, features, 4 * hidden))
-            self.w_h = nn.Parameter(0.1 * torch.randn(copies, hidden, 4 * hidden))
-            self.b = nn.Parameter(torch.zeros(copies, 1, 4 * hidden))
+            self.w_x = nn.Parameter(0.1 * torch.randn(num_lstms, features, 4 * hidden))
+            self.w_h = nn.Parameter(0.1 * torch.randn(num_lstms, hidden, 4 * hidden))
+            self.b = nn.Parameter(torch.zeros(num_lstms, 1, 4 * hidden))
 
-        def forward(self, x):  # [copies, steps, batch, features]
-            copies, steps, batch, _ = x.shape
-            flat = torch.baddbmm(self.b, x.reshape(copies, steps * batch, -1), self.w_x)
-            projected = flat.view(copies, steps, batch, -1).unbind(1)
-            state = c = x.new_zeros(copies, batch, self.w_h.shape[1])
+        def forward(self, x):  # [num_lstms, steps, batch, features]
+            num_lstms, steps, batch, _ = x.shape
+            flat = torch.baddbmm(self.b, x.reshape(num_lstms, steps * batch, -1), self.w_x)
+            projected = flat.view(num_lstms, steps, batch, -1).unbind(1)
+            h = c = x.new_zeros(num_lstms, batch, self.w_h.shape[1])
             outputs = []
             for step in projected:
-                gates = torch.baddbmm(step, state, self.w_h)
+                gates = torch.baddbmm(step, h, self.w_h)
                 i, f, g, out = gates.chunk(4, -1)
                 c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-                state = torch.sigmoid(out) * torch.tanh(c)
-                outputs.append(state)
+                h = torch.sigmoid(out) * torch.tanh(c)
+                outputs.append(h)
             return torch.stack(outputs, 1)
 
     class Batched(nn.Module):
@@ -136,26 +146,26 @@ def torch_runners(config: Config, count: int) -> dict:
 
 
 def torch_expand(layout: Layout):
-    """Note state expand: (states [b, t, n, c], beat int [b, t]) -> [b, t, n, features].
+    """Note state expand: (states [b, t, n, c], positions int [b, t]) -> [b, t, n, features].
 
-    Without a beat its places are 0, as in the paper.
+    Without positions the beat's features are 0, as in the paper.
     """
     import torch  # pyright: ignore[reportMissingImports]
     from torch import nn  # pyright: ignore[reportMissingImports]
 
     n = layout.notes
     index = torch.arange(n)
-    number = index + (layout.lowest if layout.numbers == "midi" else 0)
-    constant = torch.cat([number[:, None], torch.eye(12)[(index + layout.lowest) % 12]], 1)
+    pitch = index + (layout.lowest if layout.pitch_feature == "midi" else 0)
+    constant = torch.cat([pitch[:, None], torch.eye(12)[(index + layout.lowest) % 12]], 1)
     around = index[:, None] + torch.arange(2 * REACH + 1)
     classes = torch.eye(12)[(index[:, None] - index - (1 if layout.rotated else 0)) % 12]
 
-    def expand(states, beat=None):
+    def expand(states, positions=None):
         lead = (*states.shape[:2], n)
         padded = nn.functional.pad(states, (0, 0, REACH, REACH))
         last = states.new_zeros(*lead, 5)
-        if beat is not None and layout.beat != "none":
-            bits = (beat[..., None] >> torch.arange(4)) & 1
+        if positions is not None and layout.beat != "none":
+            bits = (positions[..., None] >> torch.arange(4)) & 1
             last[..., :4] = (2 * bits - 1 if layout.beat == "signed" else bits)[:, :, None]
         return torch.cat(
             [
@@ -170,17 +180,17 @@ def torch_expand(layout: Layout):
     return expand
 
 
-def torch_step(model: biaxial.Model):
-    """A tied model's step of sampling in PyTorch, with the model's weights.
+def torch_step(network: BiaxialNetwork):
+    """A tied network's step of sampling in PyTorch, with the network's weights.
 
     LSTMCells read a step, all notes of all pieces as one batch; then a Python loop over the notes
-    draws play and articulate of each, told what the one below does. The temperature is 1, and
+    draws play and articulate of each, from what the one below does. The temperature is 1, and
     nothing guards against silence.
 
     Returns:
-        a function of a step's states [b, n, c], its beat int [b], noise in 0..1 [n, b, c], what the
-        step before has carried (nothing at first) and the most notes at once; it gives what is
-        carried on, the next step's states, and the logits they are drawn by, [b, c] for each note.
+        a function of a step's states [b, n, c], its position int [b], noise in 0..1 [n, b, c], the
+        carry of the step before (None at first) and the most notes at once; it returns the carry,
+        the next step's states, and the logits they are drawn by, [b, c] for each note.
     """
     import torch  # pyright: ignore[reportMissingImports]
     from torch import nn  # pyright: ignore[reportMissingImports]
@@ -198,18 +208,18 @@ def torch_step(model: biaxial.Model):
         )
         return made
 
-    n, expand = model.layout.notes, torch_expand(model.layout)
-    time_cells = [cell(lstm) for lstm in model.time_lstms]
-    note_cells = [cell(lstm) for lstm in model.note_lstms]
-    w_out, b_out = (torch.tensor(np.asarray(w[...])) for w in (model.w_out, model.b_out))
+    n, expand = network.layout.notes, torch_expand(network.layout)
+    time_cells = [cell(lstm) for lstm in network.time_lstms]
+    note_cells = [cell(lstm) for lstm in network.note_lstms]
+    w_out, b_out = (torch.tensor(np.asarray(w[...])) for w in (network.w_out, network.b_out))
     w_out, b_out = (w.expand(n, *w.shape[1:]).unbind() for w in (w_out, b_out))
 
     @torch.inference_mode()
-    def step(states, beat, noise, carried=None, most_notes=n):
+    def step(states, positions, noise, carry=None, max_notes=n):
         b, _, c = states.shape
-        h, after = expand(states[:, None], beat[:, None]).reshape(b * n, -1), []
-        for lstm, state in zip(time_cells, carried or [None] * len(time_cells), strict=True):
-            after.append(lstm(h, state))
+        h, after = expand(states[:, None], positions[:, None]).reshape(b * n, -1), []
+        for lstm, lstm_carry in zip(time_cells, carry or [None] * len(time_cells), strict=True):
+            after.append(lstm(h, lstm_carry))
             h = after[-1][0]
         below, count = states.new_zeros(b, c), torch.zeros(b, 1, dtype=torch.int64)
         along: list = [None] * len(note_cells)
@@ -221,7 +231,7 @@ def torch_step(model: biaxial.Model):
                 h = along[i][0]
             logits.append(torch.addmm(b_out[note], h, w_out[note]))
             bits = u < torch.sigmoid(logits[-1])
-            play = bits[:, :1] & (count < most_notes)
+            play = bits[:, :1] & (count < max_notes)
             below = torch.cat([play, bits[:, 1:] & play], -1).float()
             count = count + play
             drawn.append(below)

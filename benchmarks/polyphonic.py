@@ -9,8 +9,8 @@ configs/polyphonic.py's, its variant named after the set; the checkpoint is the 
 validation pieces; each test piece is read whole (in parts of 1,024 steps if it is longer).
 
 What bounds the figure. Knowing the notes of the last step, and that each goes on or not by itself,
-gives "repeat last", printed beside it; what remains are the rules of the style, of which a few
-hundred pieces tell only so much: the training and validation figures drift apart long before the
+gives "repeat last step", printed beside it; what remains are the rules of the style, of which a few
+hundred pieces show only so much: the training and validation figures drift apart long before the
 network is out of capacity. Time, not size, bounds the larger three: an epoch takes a segment of 64
 steps from each piece, at the sizes of one or two CPU cores about ten a second.
 
@@ -47,9 +47,9 @@ def main() -> None:
 
     import jax
 
-    from musicjax.corpora.piano_rolls import read_rolls
-    from musicjax.evaluate import evaluate
-    from musicjax.train import train_and_evaluate
+    from musicjax.evaluation.scores import evaluate
+    from musicjax.training.run import train_and_evaluate
+    from musicjax.training.workdir import load_songs
 
     name = Path(arguments.source).stem
     variant = name if name in PUBLISHED else ""
@@ -57,18 +57,18 @@ def main() -> None:
     config.data.source = arguments.source
     if arguments.epochs:
         config.train.epochs = arguments.epochs
-    longest = max(len(roll) for _, split, roll in read_rolls(arguments.source) if split == "test")
 
     started = time.perf_counter()
     last = train_and_evaluate(config, arguments.workdir)
     minutes = (time.perf_counter() - started) / 60
+    longest = max(song.length for song in load_songs(arguments.workdir).songs)
     results = evaluate(arguments.workdir, window=min(longest, LONGEST))
     lines = Path(arguments.workdir, "metrics.jsonl").read_text().splitlines()
     best = min(map(json.loads, lines), key=lambda line: line["validation_loss"])
 
     print(f"{name}: nats a step on the {results['model']['steps']} steps of the test pieces")
-    rows = {f"musicjax, {minutes:.1f} minutes": results["model"]["nats"]}
-    rows |= {row: results[row]["nats"] for row in ("all silent", "repeat last")}
+    rows = {f"musicjax, {minutes:.1f} minutes": results["model"]["nll"]}
+    rows |= {row: results[row]["nll"] for row in ("all silent", "repeat last step")}
     rows |= PUBLISHED.get(name, {})
     for row, nats in sorted(rows.items(), key=lambda item: -item[1]):
         print(f"  {row:28}{nats:8.2f}")
@@ -78,13 +78,13 @@ def main() -> None:
             {
                 "benchmark": "polyphonic",
                 "set": name,
-                "test_nats": round(results["model"]["nats"], 4),
+                "test_nats": round(results["model"]["nll"], 4),
                 "validation_nats": round(best["validation_loss"], 4),
                 "best_epoch": best["epoch"],
                 "epochs": last["epoch"],
                 "minutes": round(minutes, 1),
                 "segments_per_second": last["examples_per_second"],
-                "repeat_last_nats": round(results["repeat last"]["nats"], 4),
+                "repeat_last_nats": round(results["repeat last step"]["nll"], 4),
                 "device": f"{device.platform} {device.device_kind}",
                 **machine.facts(("jax",)),
             }

@@ -10,7 +10,7 @@ recurrence (one of T steps that wait for each other) or outside (all steps at on
     product      of matrices
     elementwise  gates, sums, the loss, the optimizer
     kept         written into an array of all steps, for the next layer or the backward pass
-    moved        copied, turned round, joined or filled with zeros
+    moved        copied, transposed, joined or filled with zeros
     small loop   a recurrence that XLA has made one kernel of
 
 All on one device, with malloc as it is, or as you have set it by GLIBC_TUNABLES. What is left is

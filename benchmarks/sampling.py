@@ -17,7 +17,7 @@ carried: the past is never read again.
 
 Both in turns, from silence, with 12 notes at once at most. At 120 quarters a minute music takes 8
 steps a second: that is real time. The model is untrained: what is drawn does not change the work.
-The first call, with compilation, is told apart. The last line is JSON.
+The first call, with compilation, is reported apart. The last line is JSON.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from configs import nsm
 
 REAL_TIME = 120 / 60 * 4  # steps a second
 ROUNDS = 5
-MOST_NOTES = 12
+MAX_NOTES = 12
 
 
 def main() -> None:
@@ -49,40 +49,40 @@ def main() -> None:
     import jax
     import jax.numpy as jnp
     import numpy as np
-    from flax import nnx
 
     from benchmarks import nsm_peers
     from benchmarks.generate import timed
     from benchmarks.train_step import matmul_rate
-    from musicjax.models import biaxial
-    from musicjax.sampler import continue_states
+    from musicjax.generation.loop import continue_primes
+    from musicjax.generation.options import Options, rules_for
 
     config = nsm.get_config(arguments.variant)
     if not config.model.tied:
         parser.error(f"--variant={arguments.variant}: its weights end with its window")
-    model = biaxial.build(config)
-    graph, params = nnx.split(model)
-    layout = biaxial.layout_of(config)
+    model = nsm_peers.make_model(config)
+    params, (notes, bits) = model.init(config.seed), model.encoding.shape
     has_torch = machine.versions(("torch",))["torch"] is not None
     if not has_torch:
         print("no PyTorch: pip install -e .[bench] for that peer")
 
     def musicjax_runner(pieces: int, length: int):
         """Makes `length` steps of each piece and waits."""
-        prime = jnp.zeros((pieces, 0, layout.notes, layout.bits))
-        beat = jnp.tile(jnp.arange(-1, length) % 16, (pieces, 1))
+        prime = jnp.zeros((pieces, 0, notes, bits), jnp.uint8)
+        positions = jnp.tile(jnp.arange(-1, length) % 16, (pieces, 1))
         keys = jax.vmap(jax.random.key)(jnp.arange(pieces))
 
         def run():
-            states = continue_states(
-                graph,
+            states, _ = continue_primes(
+                model,
                 params,
                 prime,
-                beat,
+                positions,
                 keys,
+                Options(max_notes=MAX_NOTES).sampling_settings(),
+                np.int32(length),
+                np.full(pieces, 2**31 - 1, np.int32),
+                rules=rules_for(model.encoding.kind),
                 length=length,
-                draw=biaxial.Draw(1.0, MOST_NOTES),
-                max_silence=np.int32(16),
             )
             states.block_until_ready()
 
@@ -92,14 +92,14 @@ def main() -> None:
         """The same, step by step and note by note."""
         import torch  # pyright: ignore[reportMissingImports]
 
-        step = nsm_peers.torch_step(model)
+        step = nsm_peers.torch_step(model.bind(params))
 
         def run():
-            states, carried = torch.zeros(pieces, layout.notes, layout.bits), None
+            states, carry = torch.zeros(pieces, notes, bits), None
             for i in range(length):
-                beat = torch.full((pieces,), (i - 1) % 16)
-                noise = torch.rand(layout.notes, pieces, layout.bits)
-                carried, states, _ = step(states, beat, noise, carried, MOST_NOTES)
+                positions = torch.full((pieces,), (i - 1) % 16)
+                noise = torch.rand(notes, pieces, bits)
+                carry, states, _ = step(states, positions, noise, carry, MAX_NOTES)
 
         return run
 
@@ -111,7 +111,7 @@ def main() -> None:
         **machine.facts(("jax", "torch")),
         "runs": [],
     }
-    flops = nsm_peers.flops(config) / 3 / config.train.window  # of a piece's step
+    flops = nsm_peers.flops(config) / 3 / config.model.window  # of a piece's step
     print(
         f"pieces  steps  {'':10}{'ms a step':>10}{'steps/s in all':>16}{'spread':>18}"
         f"{'times real time':>17}{'of the roof':>13}{'first call':>12}"

@@ -3,14 +3,14 @@
     python -m benchmarks.scaling [--models nsm vocab] [--few]
 
 One size at a time, the others as in the base: the paper's bi-axial network (78 notes, 128 steps,
-batch 10, 36 units), or the quickstart's vocabulary model (24 tokens, batch 64, 64 units). Each
+batch 10, 36 units), or the quickstart's token model (24 tokens, batch 64, 64 units). Each
 point is a process of its own, so that its peak of memory is its own; a CPU, besides, can be split
 into devices only before anything has run on it. Memory is that peak less the peak of a process
 with all sizes at their smallest: imports and compilation, 0.8 GiB, do not depend on the size, but
 for some 20 MiB by chance; so the memory of the smallest points says little.
 
 What bounds it. A step's operations are known (`flops` of the peers), its memory is mostly the gates
-of all steps, kept for the way back. As exponents of the size, so that 1 doubles with it:
+of all steps, kept for the backward pass. As exponents of the size, so that 1 doubles with it:
 
     batch     1: each example is computed by itself. Less while a product is too small to fill the
               processor: [10, 36] x [36, 144] hardly is more than its weights' reading.
@@ -83,10 +83,11 @@ EXPECTED = {
 
 
 def make_config(peers, model: str, sizes: dict):
-    """The base's config with these sizes; the vocabulary model's LSTMs widen together."""
+    """The base's config with these sizes; the token model's LSTMs widen together."""
     config = peers.make_config(SIZES[model])
     times = sizes["hidden"] / BASE[model]["hidden"]
-    config.train.update(batch_size=sizes["batch"], window=sizes["steps"], devices=sizes["devices"])
+    config.train.update(batch_size=sizes["batch"], devices=sizes["devices"])
+    config.model.window = sizes["steps"]
     if model == "nsm":
         lowest = min(config.data.lowest, 128 - sizes["notes"])
         config.data.update(lowest=lowest, highest=lowest + sizes["notes"] - 1)

@@ -25,7 +25,7 @@ import time
 
 from benchmarks import machine
 from configs import vocab
-from musicjax.encode import open_corpus
+from musicjax.corpus.build import open_corpus
 
 _PROGRESS = re.compile(rb"\| (\d+)/\d+ \[")
 

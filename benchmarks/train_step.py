@@ -15,7 +15,7 @@ measured in the same run: the roof. The recurrent products cannot be batched ove
             [10, 2] x [2, 8]: small, so what they read and write counts as much as what they
             compute. A step makes 10 x 128 x 78 x 144 gates, 58 MB, several times over.
 
-On a CPU the rest goes to page faults (XLA takes its buffers anew at each call) and to the
+On a CPU the rest goes to page faults (XLA allocates its buffers at each call) and to the
 elementwise part of the gates.
 
 Peers, same model, batch and optimizer, dropout included, in the same run, in turns:
@@ -27,8 +27,8 @@ Peers, same model, batch and optimizer, dropout included, in the same run, in tu
     torch loops    nsm: an nn.LSTM for each note and for each step, as the paper's authors wrote it
     torch batched  nsm: batched over notes and steps, a Python loop over the recurrent axis
 
-Each runs in a process of its own: first all whose malloc has large pages, as musicjax.train starts
-itself for train.large_pages, then all whose malloc is as it is, or as you have set it by
+Each runs in a process of its own: first all whose malloc has huge pages, as musicjax.train starts
+itself for train.huge_pages, then all whose malloc is as it is, or as you have set it by
 GLIBC_TUNABLES (--allocator picks one of the two). Ratios are within one kind of process.
 
 Prints the median and spread of each, compile time apart; the last line is JSON.
@@ -46,17 +46,19 @@ import time
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 
 from benchmarks import machine, nsm_peers, vocab_peers
-from musicjax import allocator, devices
-from musicjax.config import Config
-from musicjax.loop import make_optimizer, make_train_steps, new_state
-from musicjax.models import MODELS, lstm
+from musicjax.config import Config, settings_of
+from musicjax.models import lstm
+from musicjax.system import huge_pages
+from musicjax.training import devices
+from musicjax.training.optimizer import make_optimizer
+from musicjax.training.settings import OptimizerSettings
+from musicjax.training.trainer import make_train_steps, new_state
 
 STEPS_PER_CALL = 4
 ALLOCATORS = {
-    "large_pages": allocator.environment(),
+    "huge_pages": huge_pages.environment(),
     "as_is": dict(os.environ),
 }
 PAPER_SONGS_PER_SECOND = 350 * 10 / 3600  # ten epochs an hour
@@ -77,17 +79,12 @@ def matmul_rate(size: int = 2048) -> float:
 
 def make_step(peers, config: Config):
     """What a training step is made of: the loss, the optimizer, its state and stacked batches."""
-    module, vocabulary = MODELS[config.model.name], peers.make_vocabulary()
-    loss_of = module.make_loss(config, vocabulary)
-    graph, params = nnx.split(module.build(config, vocabulary))
+    model = peers.make_model(config)
     batches = peers.random_batches(config, STEPS_PER_CALL)
-    optimizer = make_optimizer(config.train, 100)
-
-    def loss_fn(params, batch, key):
-        return loss_of(nnx.merge(graph, params), batch, key)
-
+    optimizer = make_optimizer(settings_of(OptimizerSettings, config.train, "train"), 100)
     first = {name: array[0] for name, array in batches.items()}
-    return loss_fn, optimizer, new_state(loss_fn, params, optimizer, first), batches
+    state = new_state(model.loss, model.init(config.seed), optimizer, first)
+    return model.loss, optimizer, state, batches
 
 
 def parse_config(parser: argparse.ArgumentParser):
@@ -108,8 +105,8 @@ def parse_config(parser: argparse.ArgumentParser):
 
 
 def compiled_runner(peers, config: Config):
-    """A function that trains STEPS_PER_CALL batches on one device and waits; and what is compiled,
-    to be looked at.
+    """A function that trains STEPS_PER_CALL batches on one device and waits; and the compiled
+    program.
     """
     loss_fn, optimizer, state, batches = make_step(peers, config)
     train_steps = make_train_steps(loss_fn, optimizer, 0)
@@ -125,7 +122,7 @@ def compiled_runner(peers, config: Config):
 
 
 def musicjax_runner(peers, config: Config):
-    """A function that trains STEPS_PER_CALL batches and waits; with the state that it owns.
+    """A function that trains STEPS_PER_CALL batches and waits; it owns the state.
 
     The batches are shared by `config.train.devices`.
     """
@@ -136,8 +133,8 @@ def musicjax_runner(peers, config: Config):
 
     def run():
         nonlocal state
-        shared = devices.put(batches, devices.shared(mesh, 1))
-        state, losses = train_steps(state, shared, STEPS_PER_CALL)
+        sharded = devices.put(batches, devices.sharded(mesh, 1))
+        state, losses = train_steps(state, sharded, STEPS_PER_CALL)
         losses.block_until_ready()
 
     return run
@@ -147,9 +144,9 @@ def naive_runner(peers, config: Config):
     """What one writes first: the whole cell inside lax.scan, left to autodiff."""
 
     def scan(projected, w_h, initial):
-        def step(state, projected_t):
-            state, _ = lstm._cell(projected_t, state, w_h)
-            return state, state.h
+        def step(carry, projected_t):
+            carry, _ = lstm._cell(projected_t, carry, w_h)
+            return carry, carry.h
 
         last, hidden = jax.lax.scan(step, initial, projected)
         return hidden, last
@@ -289,7 +286,7 @@ def main() -> None:
         "model": arguments.model,
         "size": size,
         "batch": config.train.batch_size,
-        "window": config.train.window,
+        "window": config.model.window,
         "devices": config.train.devices,
         "device": f"{device.platform} {device.device_kind}",
         **machine.facts(("jax", "torch")),

@@ -1,10 +1,15 @@
-"""Peers of the vocabulary model's training step, and its count of operations."""
+"""Peers of the token model's training step, and its count of operations."""
+
+import dataclasses
 
 import numpy as np
 
 from configs import vocab as vocab_config
 from musicjax.config import Config
-from musicjax.vocabulary import Token, Vocabulary
+from musicjax.encodings.tokens import TokenEncoding
+from musicjax.encodings.vocabulary import Token, Vocabulary
+from musicjax.models import build_model
+from musicjax.models.base import Model
 
 VOCABULARY_SIZE = 1000  # as Bach's chorales, two voices
 SIZES = ("table2", "quick")
@@ -19,7 +24,7 @@ def make_config(size: str) -> Config:
 
 def flops(config: Config) -> float:
     """Multiplications and additions of one window's training step, from the sizes."""
-    m, t = config.model, config.train.window
+    m, t = config.model, config.model.window
     directions = 2 if m.bidirectional else 1
     encoded = directions * m.encoder_size
     encoder = directions * t * (m.embedding_size + m.encoder_size) * 4 * m.encoder_size
@@ -32,14 +37,21 @@ def flops(config: Config) -> float:
 
 def random_batches(config: Config, count: int) -> dict[str, np.ndarray]:
     """`count` batches, stacked."""
-    shape = (count, config.train.batch_size, config.train.window + 1)
-    tokens = np.random.default_rng(0).integers(1, VOCABULARY_SIZE, shape, dtype=np.int32)
-    return {"tokens": tokens, "present": np.ones(shape[:2], np.float32)}
+    lead, window = (count, config.train.batch_size), config.model.window
+    ids = np.random.default_rng(0).integers(1, VOCABULARY_SIZE, (*lead, window + 1), dtype=np.int32)
+    return {
+        "elements": ids,
+        "length": np.full(lead, window, np.int32),
+        "present": np.ones(lead, np.float32),
+    }
 
 
-def make_vocabulary() -> Vocabulary:
+def make_model(config: Config) -> Model:
+    """The config's model, of VOCABULARY_SIZE ids."""
     pairs = [(low, high) for low in range(40) for high in range(60, 100)]
-    return Vocabulary.build({Token(p, 12): 1 for p in pairs[: VOCABULARY_SIZE - 1]})
+    vocabulary = Vocabulary.build({Token(p, 12): 1 for p in pairs[: VOCABULARY_SIZE - 1]})
+    encoding = TokenEncoding.from_config(config.data)
+    return build_model(config, dataclasses.replace(encoding, vocabulary=vocabulary))
 
 
 def torch_model(config: Config):
@@ -90,7 +102,7 @@ def torch_runners(config: Config, count: int) -> dict:
     optimizer = torch.optim.RMSprop(
         model.parameters(), lr=config.train.learning_rate, alpha=0.9, eps=1e-7
     )
-    tokens = torch.from_numpy(random_batches(config, count)["tokens"].astype(np.int64))
+    tokens = torch.from_numpy(random_batches(config, count)["elements"].astype(np.int64))
 
     def run():
         for batch in tokens:

@@ -1,4 +1,4 @@
-"""What both models' configs say of the songs: where they come from, and which are trusted.
+"""What the configs of all encodings say of the songs: where they come from, and which are trusted.
 
 Each setting that leaves songs out is counted by its reason, given in brackets, in the corpus
 folder's manifest.json, skipped.jsonl and report.
@@ -9,25 +9,26 @@ from ml_collections import ConfigDict
 
 def get_data() -> ConfigDict:
     data = ConfigDict()
-    # A folder of MIDI files at any depth, of Lakh's or Slakh's layout or any other; or a corpus
-    # folder; or Bach's chorales.
+    # A folder of MIDI files at any depth, of Lakh's or Slakh's layout or any other; Bach's
+    # chorales; a set of piano rolls (.npz); or a corpus folder.
     data.source = "chorales"
     # all (every pitched track), vocals, drums, a program family of General MIDI such as piano,
-    # bass, strings, "synth lead", or a pattern for track names [no_track]. default is all, and of
+    # bass, strings, "synth lead", or a pattern for track names [no_track]. default is all, and for
     # the chorales soprano and bass, since four voices make more types than they have music.
     data.track = "default"
-    data.drums = False  # the percussion channel too, besides the part
+    data.drums = False  # the percussion channel besides the part, if the encoding can tell them
     data.transpose = True  # songs to C major or A minor, by an estimate of their key
+    data.longest_silence = 0  # bars; longer ones are cut to it; 0 keeps them
 
-    # Artist, title and year: a TSV or CSV, as musicjax/corpora/table.py describes; "": none.
+    # Artist, title and year: a TSV or CSV, as musicjax/sources/metadata.py describes; "": none.
     data.table = ""
     data.decade = 0  # such as 1970; 0: all [other_year, unknown_year]
     data.first_year = 0
     data.last_year = 0
 
-    data.check_md5 = True  # files named by 32 hex digits hold what they say [wrong_md5]
-    data.copies = False  # keep files of the same bytes [copy]
-    data.same_notes = False  # keep songs of the same notes, in whatever key [same_notes]
+    data.check_md5 = True  # files named by 32 hex digits have that MD5 [wrong_md5]
+    data.dedupe_files = True  # of files of the same bytes keep one [copy]
+    data.dedupe_notes = True  # of songs of the same notes, in whatever key, keep one [same_notes]
     data.versions = 1  # songs of one artist and title, if known; 0: all [version]
     data.least_notes = 8  # in the chosen part [few_notes]
     data.longest_minutes = 60.0  # of a song; 0: no limit [too_long]
@@ -38,7 +39,8 @@ def get_data() -> ConfigDict:
 
     data.songs = 0  # use at most so many, chosen by a hash; 0: all [spare]
     # content: songs are held out by a hash of their music; index: as the folder's index.tsv says
-    # [not_in_index]. Slakh's train, validation and test folders are kept in either case.
+    # [not_in_index]. The splits that a source itself names (Slakh, piano rolls) are kept in either
+    # case.
     data.split_by = "content"
     data.validation_share = 0.1  # of the songs; where the source names none, of its train songs
     data.test_share = 0.1

@@ -23,35 +23,53 @@ def get_config(variant: str = "") -> Config:
     data.lowest = 21  # the piano's 88 keys
     data.highest = 108
     data.articulate = False
-    model.beat = "signed"  # the sets do not tell of bars; by the step's number all the same
+    data.dedupe_files = False  # the sets are measured as they are
+    data.dedupe_notes = False
+    data.least_notes = 0
+    data.longest_minutes = 0.0
+    data.longest_silence = 0
+    data.most_megabytes = 100.0
+    model.beat = "signed"  # the sets have no bars; by the step's number all the same
     model.dropout = 0.3
+    model.window = 64
     train.epochs = 50
-    train.window = 64
     train.per_song = 1
     train.transpose_range = (-5, 6)
     train.steps_per_call = 10
-    match variant:
-        case "" | "jsb_chorales":
-            pass
-        case "nottingham":
-            model.dropout = 0.1
-            train.epochs = 3
-        case "piano_midi":
-            model.dropout = 0.1
-            train.epochs = 3
-            train.per_song = 8
-        case "musedata":
-            model.dropout = 0.1
-            train.epochs = 2
-        case "tiny":
-            model.time_sizes = (6,)
-            model.note_sizes = (5,)
-            train.epochs = 2
-            train.batch_size = 4
-            train.window = 16
-        case _:
-            raise ValueError(
-                f"no variant {variant!r}; there are jsb_chorales, nottingham, piano_midi, "
-                "musedata, tiny"
-            )
+    if variant not in VARIANTS:
+        raise ValueError(f"no variant {variant!r}; there are {', '.join(filter(None, VARIANTS))}")
+    VARIANTS[variant](config)
     return config
+
+
+def nottingham(config: Config) -> None:
+    config.model.dropout = 0.1
+    config.train.epochs = 3
+
+
+def piano_midi(config: Config) -> None:
+    nottingham(config)
+    config.train.per_song = 8
+
+
+def musedata(config: Config) -> None:
+    config.model.dropout = 0.1
+    config.train.epochs = 2
+
+
+def tiny(config: Config) -> None:
+    config.model.time_sizes = (6,)
+    config.model.note_sizes = (5,)
+    config.model.window = 16
+    config.train.epochs = 2
+    config.train.batch_size = 4
+
+
+VARIANTS = {
+    "": lambda config: None,
+    "jsb_chorales": lambda config: None,
+    "nottingham": nottingham,
+    "piano_midi": piano_midi,
+    "musedata": musedata,
+    "tiny": tiny,
+}

@@ -1,13 +1,16 @@
 """What all command lines share: parsing, one-line errors with status 2, and a quick --help."""
 
+import dataclasses
 import difflib
 import errno
 import os
 import runpy
 import sys
 import threading
+import typing
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -15,6 +18,7 @@ from ml_collections import config_flags
 from musicjax.config import flat_fields
 from musicjax.errors import InputError
 
+T = TypeVar("T")
 _CONFIG = "config"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -29,6 +33,30 @@ def define_config() -> None:
         lock_config=True,
     )
     flags.mark_flag_as_required(_CONFIG)
+
+
+def define_options(options: type) -> None:
+    """Defines a flag for each field of a dataclass of settings with defaults and helps."""
+    define = {
+        bool: flags.DEFINE_bool,
+        int: flags.DEFINE_integer,
+        float: flags.DEFINE_float,
+        str: flags.DEFINE_string,
+    }
+    for field in dataclasses.fields(options):
+        # int | None, say, of a setting that may be left out
+        kinds = [kind for kind in typing.get_args(field.type) or (field.type,) if kind in define]
+        define[kinds[0]](field.name, field.default, field.metadata["help"])
+
+
+def parsed_options(options: Callable[..., T], values: Any) -> T:
+    """The dataclass whose fields `define_options` made flags of, from the parsed flags.
+
+    Raises:
+        InputError: a value that is not allowed.
+    """
+    names = [field.name for field in dataclasses.fields(typing.cast(Any, options))]
+    return options(**{name: values[name].value for name in names})
 
 
 def run(main: Callable, define_flags: Callable[[], None]) -> None:
@@ -68,11 +96,11 @@ def _thread_excepthook(arguments: threading.ExceptHookArgs) -> None:
 
 
 def _message(error: BaseException) -> str | None:
-    """What to tell of an error that the user can mend; None for one that is ours."""
+    """The line about an error that the user can mend; None for one of musicjax itself."""
     if isinstance(error, InputError):
         return str(error)
     filename = getattr(error, "filename", None)
-    # Orbax tells of a full disk by a ValueError with the system's text in it.
+    # Orbax reports a full disk as a ValueError with the system's text in it.
     if getattr(error, "errno", None) in _FULL or os.strerror(errno.ENOSPC) in str(error):
         return f"no space left on the device of {filename or 'the output'}; free some and try again"
     if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EROFS:
@@ -87,7 +115,7 @@ def _parse(argv: list[str]) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
     except flags.Error as error:
-        # What a config file raises comes with its traceback; the last line says what it was.
+        # An error in a config file comes with its traceback; the last line is the error itself.
         line = str(error).strip().splitlines()[-1]
         raise InputError(f"{line}; see --help") from error
     except (AttributeError, KeyError, TypeError) as error:
@@ -117,9 +145,12 @@ def _unknown_field(argv: list[str]) -> str | None:
         name = word.partition("=")[0].removeprefix(prefix)
         if word.startswith(prefix) and name not in fields:
             ends = {field.rpartition(".")[2]: field for field in fields}
-            close = difflib.get_close_matches(name, fields, 1) or [
-                ends[end] for end in difflib.get_close_matches(name.rpartition(".")[2], ends, 1)
-            ]
+            end = name.rpartition(".")[2]
+            if end in ends:  # it is in another group
+                close = [ends[end]]
+            else:
+                close = difflib.get_close_matches(name, fields, 1)
+                close = close or [ends[e] for e in difflib.get_close_matches(end, ends, 1)]
             hint = f"did you mean {close[0]}?" if close else f"fields are {', '.join(fields)}"
             return f"unknown config field {name!r}; {hint}"
     return None

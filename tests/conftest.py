@@ -13,11 +13,14 @@ import jax
 import numpy as np
 import pytest
 
-from musicjax import encode, midi
-from musicjax.corpora import find_songs
-from musicjax.models.biaxial import layout_of
-from musicjax.song import Meter, Song, Tempo, Track
-from musicjax.vocabulary import Token, Vocabulary
+from musicjax.corpus import build
+from musicjax.encodings import make_encoding
+from musicjax.encodings.tokens import TokenEncoding
+from musicjax.encodings.vocabulary import Token, Vocabulary
+from musicjax.models import build_model
+from musicjax.music import midi
+from musicjax.music.song import Meter, Song, Tempo, Track
+from musicjax.sources import open_source
 
 # The same examples each time, however busy the machine is.
 hypothesis.settings.register_profile("musicjax", derandomize=True, deadline=None)
@@ -76,7 +79,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def chorales() -> dict[str, Path]:
     """Bach's, by name. In the user's own cache: reading them from music21 takes a minute."""
-    return {file.name: file.path for file in find_songs("chorales")}
+    return {file.name: file.path for file in open_source("chorales").find()}
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +108,8 @@ def settings(source, **changes):
 def encoded(data):
     """The corpus of a config's data, encoded in this process."""
     with tempfile.TemporaryDirectory() as folder:
-        corpus = encode.encode_corpus(data, Path(folder, "corpus"), number_of_workers=0)
+        plan = build.make_plan(data)
+        corpus = build.encode_corpus(plan, Path(folder, "corpus"), number_of_workers=0)
         return dataclasses.replace(corpus, data=np.array(corpus.data))
 
 
@@ -115,25 +119,26 @@ def load_config(variant: str = "", name: str = "vocab"):
     return namespace["get_config"](variant)
 
 
-def read(source, numbers, rng=None):
-    """Examples of a split by number, as the training step reads them."""
-    return source.read(source.data, source.places(np.asarray(numbers), rng))
+def model_of(config, encoding=None):
+    """The model of a config; of a token encoding with VOCABULARY, unless another is given."""
+    encoding = encoding or make_encoding(config.data)
+    if isinstance(encoding, TokenEncoding) and encoding.size == 1:
+        encoding = dataclasses.replace(encoding, vocabulary=VOCABULARY)
+    return build_model(config, encoding)
 
 
-def every_window(windows):
-    """int32 [windows, W + 1]."""
-    return read(windows, np.arange(len(windows)))["tokens"]
+def gather(examples, numbers, rng=None):
+    """Examples by number, as the training step gathers them."""
+    return examples.gather(examples.data, examples.locate(np.asarray(numbers), rng))
 
 
 def zero_batches(config, count=2):
-    """`count` batches of zeros, stacked, as the dataset gives them."""
-    rows, window = config.train.batch_size, config.train.window
-    batch = {"present": np.ones((count, rows), np.float32)}
-    if config.model.name == "vocab":
-        return batch | {"tokens": np.zeros((count, rows, window + 1), np.int32)}
-    layout = layout_of(config)
-    return batch | {
-        "states": np.zeros((count, rows, window + 1, layout.notes, layout.bits), np.uint8),
-        "beat": np.zeros((count, rows, window + 1), np.int32),
+    """`count` batches of zeros, stacked, as the dataset makes them."""
+    rows, window = config.train.batch_size, config.model.window
+    shape = make_encoding(config.data).shape
+    return {
+        "present": np.ones((count, rows), np.float32),
+        "elements": np.zeros((count, rows, window + 1, *shape), np.uint8 if shape else np.int32),
+        "positions": np.zeros((count, rows, window + 1), np.int32),
         "length": np.full((count, rows), window, np.int32),
     }

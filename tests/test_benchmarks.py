@@ -1,4 +1,4 @@
-"""The benchmarks' peers compute what they are beside; the tables say what was measured."""
+"""The benchmarks' peers compute what ours does; the tables say what was measured."""
 
 import importlib
 import sys
@@ -10,7 +10,7 @@ from conftest import ROOT, load_config
 
 from benchmarks import __main__ as everything
 from benchmarks import machine, nsm_peers
-from musicjax.models import biaxial
+from musicjax.generation import sampling
 from musicjax.models.note_features import note_features
 
 
@@ -19,23 +19,27 @@ def test_pytorchs_loop_over_notes_is_our_sampling(variant):
     torch = pytest.importorskip("torch", reason="needs PyTorch (extra `bench`)")
     config = load_config(variant, "nsm")
     config.model.time_sizes, config.model.note_sizes = (8, 6), (6, 5)
-    model = biaxial.build(config)
-    layout, pieces, most_notes = model.layout, 3, 4
-    step = nsm_peers.torch_step(model)
+    model = nsm_peers.make_model(config)
+    network = model.bind(model.init(0))
+    layout, pieces, max_notes = network.layout, 3, 4
+    step = nsm_peers.torch_step(network)
     rng = np.random.default_rng(0)
     states = np.zeros((pieces, layout.notes, layout.bits), np.float32)
-    theirs_carried, ours_carried = None, model.carry(pieces)
+    their_carry, our_carries = None, network.initial_carries(pieces)
+
+    def rules(logits, num_notes):
+        history = sampling.History(states, None, None, num_notes)
+        return sampling.limit_notes(logits, history, {"max_notes": max_notes}, model.encoding)
+
     for t in range(3):
-        beat = np.full(pieces, (t - 1) % 16)
+        positions = np.full(pieces, (t - 1) % 16)
         noise = rng.random((layout.notes, pieces, layout.bits), np.float32)
-        ours_carried, x = model.step_over_time(ours_carried, states, beat)
-        drawn, logits = model.draw_notes(
-            x, noise[:, None], biaxial.Draw(1.0, most_notes), model.note_lstms_at(t)
-        )
-        theirs_carried, theirs, their_logits = step(
-            *(torch.tensor(array) for array in (states, beat, noise)),
-            theirs_carried,
-            most_notes,
+        our_carries, x = network.step_over_time(our_carries, states, positions)
+        drawn, logits = network.draw_notes(x, noise[:, None], network.note_lstms_at(t), rules=rules)
+        their_carry, theirs, their_logits = step(
+            *(torch.tensor(array) for array in (states, positions, noise)),
+            their_carry,
+            max_notes,
         )
         np.testing.assert_allclose(np.stack(their_logits), logits[:, 0], atol=1e-4)
         states = np.swapaxes(np.asarray(drawn[:, 0]), 0, 1)
@@ -47,11 +51,12 @@ def test_pytorchs_features_are_ours():
     torch = pytest.importorskip("torch", reason="needs PyTorch (extra `bench`)")
     rng = np.random.default_rng(1)
     for variant in ("", "best", "kotecha"):
-        layout = biaxial.layout_of(load_config(variant, "nsm"))
+        layout = nsm_peers.layout_of(load_config(variant, "nsm"))
         states = rng.integers(2, size=(2, 3, layout.notes, layout.bits)).astype(np.float32)
-        beat = rng.integers(16, size=(2, 3))
-        theirs = nsm_peers.torch_expand(layout)(torch.tensor(states), torch.tensor(beat))
-        np.testing.assert_array_equal(theirs, note_features(jax.numpy.array(states), beat, layout))
+        positions = rng.integers(16, size=(2, 3))
+        theirs = nsm_peers.torch_expand(layout)(torch.tensor(states), torch.tensor(positions))
+        ours = note_features(jax.numpy.array(states), positions, layout)
+        np.testing.assert_array_equal(theirs, ours)
 
 
 def entry(**result):

@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
-from conftest import encoded, every_window, load_config, make_song, make_track, random_song
+from conftest import encoded, gather, load_config, make_song, make_track, model_of, random_song
 
-from musicjax import midi
-from musicjax.dataset import Windows
-from musicjax.song import Meter
-from musicjax.vocabulary import Token, song_to_tokens, tokens_to_song
+from musicjax.config import settings_of
+from musicjax.encodings.tokens import song_to_tokens, tokens_to_song
+from musicjax.encodings.vocabulary import Token
+from musicjax.music import midi
+from musicjax.music.song import Meter
+from musicjax.training.dataset import Examples
+from musicjax.training.settings import ExampleSettings
 
 
 def texts(song):
@@ -93,36 +96,42 @@ def test_songs_of_two_type_2_tracks_are_not_mixed(tmp_path):
         midi.song_from_bytes(bytes(data), "a.mid")
 
 
-def corpus_of(lengths, tmp_path):
-    """Songs of so many tokens, all of other notes."""
+def examples_of(lengths, tmp_path):
+    """A corpus of songs of so many tokens, all of other notes; and its examples, by `pad`."""
     for i, length in enumerate(lengths):
         notes = [(t * 480, 480, 40 + (t * (i + 3)) % 40) for t in range(length)]
         midi.write_song(make_song(make_track(notes)), tmp_path / f"{i}.mid")
-    data = load_config("tiny").data
-    data.source, data.transpose = str(tmp_path), False
-    data.validation_share = data.test_share = 0.0
-    return encoded(data)
+    config = load_config("tiny")
+    config.data.source, config.data.transpose = str(tmp_path), False
+    config.data.validation_share = config.data.test_share = 0.0
+    corpus = encoded(config.data)
+    examples = {}
+    for pad in (False, True):
+        config.model.pad = pad
+        model = model_of(config, corpus.encoding)
+        settings = settings_of(ExampleSettings, config.train, "train")
+        examples[pad] = Examples(corpus, "train", model, settings, training=True)
+    return corpus, examples
 
 
 def test_a_piece_of_exactly_a_windows_length_is_neither_dropped_nor_a_crash(tmp_path):
-    corpus = corpus_of([9, 8, 30], tmp_path)
-    windows = Windows(corpus, "train", 8, pad=False)
+    _, examples = examples_of([9, 8, 30], tmp_path)
     # 9 tokens: one window and its target; 8: none left to predict, and it is counted.
-    assert len(windows) == 1 + 0 + 22
-    assert windows.short_songs == 1
-    assert len(Windows(corpus, "train", 8, pad=True)) == 9 + 8 + 30
+    assert len(examples[False]) == 1 + 0 + 22
+    assert examples[False].short_songs == 1
+    assert len(examples[True]) == 9 + 8 + 30
 
 
 @pytest.mark.parametrize("pad", [False, True])
 def test_windows_never_cross_songs(tmp_path, pad):
-    corpus = corpus_of([9, 13, 30], tmp_path)
-    windows = Windows(corpus, "train", 8, pad=pad)
-    songs = [corpus.encoded(song).tolist() for song in corpus.songs]
+    corpus, examples = examples_of([9, 13, 30], tmp_path)
+    songs = [corpus.rows(song).tolist() for song in corpus.songs]
     expected = []
     for song in songs:
         padded = [0] * 8 + song if pad else song
         expected += [padded[i : i + 9] for i in range(len(padded) - 8)]
-    assert every_window(windows).tolist() == expected
+    windows = gather(examples[pad], np.arange(len(examples[pad])))["elements"]
+    assert windows.tolist() == expected
 
 
 def test_outputs_have_the_tempo_they_were_given(tmp_path):

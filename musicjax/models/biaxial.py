@@ -4,94 +4,131 @@
                 -> LSTMs along the notes, low to high, one for each step -> [play, articulate]
 
 One model spans its references: weights of its own for each note's and each step's LSTM (the paper),
-or the same for all (Johnson, Kotecha); the last LSTM's state as the output, or a dense layer; and a
-note told what the note below it does, or not.
+or the same for all (Johnson, Kotecha); the last LSTM's state as the output, or a dense layer; and,
+as a further input of each note, what the note below it does, or not.
 
-Axes: B batch, T time step, N note, C bit, F feature, H hidden, G gate (4H), K weights of its own
-(copies), M the batch of a copy.
+Axes: B batch, T time step, N note, C bit, F feature, H hidden, G gate (4H), K one of the LSTMs with
+weights of its own, M the batch of such an LSTM.
 Source: paper section 2.1; Johnson 2015; Kotecha and Young 2018 [3].
 Differs: (1) the input is the step before and the target the step itself, from silence on; the
 paper's words, "input shifted one step into the future", are a copy task (`target="literal"`);
-(2) feeding up a model's own samples in training is done in two passes, the first of which samples:
-the same gradient, since samples have none.
+(2) feedback of the model's own samples in training is done in two passes, the first of which
+samples: the same gradient, since samples have none (where weights are not tied, the two draw their
+dropout independently); (3) slot 0 of the features is the note's index, where the paper has its MIDI
+number (`pitch_feature="midi"`).
 """
 
+import dataclasses
 import functools
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from musicjax import note_state
-from musicjax.models.lstm import LSTMBank, State
+from musicjax.config import SIZES, at_least, expect, more_than, one_of, setting, settings_of
+from musicjax.errors import InputError
+from musicjax.models.base import Batch, Carry, Model, Params, Prediction, Rules, Sums
+from musicjax.models.lstm import LSTMBank, LSTMCarry, LSTMSettings, dropout
 from musicjax.models.note_features import Layout, note_features, project
-from musicjax.vocabulary import Vocabulary
 
-SUMMARY = ("loss", "play_f1", "articulate_f1")
 _LEAST = 1e-4  # probability that an output outside 0..1 stands for
+_BITS = ("play", "articulate")
 
 
-class Draw(NamedTuple):
-    """How a step's notes are drawn. All may change without compiling anew.
+@dataclasses.dataclass(frozen=True)
+class BiaxialSettings(LSTMSettings):
+    """What `config.model` says of a Biaxial; each field is explained in configs/."""
+
+    tied: bool = setting()
+    time_sizes: tuple[int, ...] = setting(SIZES)
+    note_sizes: tuple[int, ...] = setting(SIZES)
+    output: str = setting(one_of("hidden", "dense", "dense_per_note"))
+    loss: str = setting(one_of("sse", "nll"))
+    feedback: str = setting(one_of("none", "true", "sample"))
+    beat: str = setting(one_of("none", "signed", "bits"))
+    pitch_feature: str = setting(one_of("index", "midi"))
+    rotated: bool = setting()
+    window: int = setting(at_least(1))
+    target: str = setting(one_of("next", "literal"))
+    positive_weight: float = setting(more_than(0))
+
+    def check(self, bits: int) -> None:
+        """Whether the settings fit each other, and notes of so many bits.
+
+        Raises:
+            InputError: they do not.
+        """
+        self.check_kernel()
+        if self.kernel == "cudnn":
+            expect(self.tied, "model.tied", self.tied, "True where model.kernel is 'cudnn'")
+        if self.output == "hidden":
+            where = "where model.output is 'hidden'"
+            expect(self.loss == "sse", "model.loss", self.loss, f"'sse' {where}")
+            expect(self.feedback == "none", "model.feedback", self.feedback, f"'none' {where}")
+            sizes = self.note_sizes
+            expect(sizes[-1] == bits, "model.note_sizes", sizes, f"{bits} last, as the output")
+
+
+class BiaxialCarry(NamedTuple):
+    """What is carried from step to step.
 
     Attributes:
-        temperature: logits are divided by it; 0 takes the more likely.
-        most_notes: that play at once; none above them does.
+        time: of each LSTM along time, arrays [K, M, H].
+        last: the last step, not yet read, float32 [B, N, C].
+        position: int32 [B], its place in the bar.
+        step: int32 [], the number of the step to come, which may have weights of its own.
     """
 
-    temperature: float | jax.Array = 1.0
-    most_notes: int | jax.Array = 1_000_000
+    time: list[LSTMCarry]
+    last: jax.Array
+    position: jax.Array
+    step: jax.Array
 
 
-class Model(nnx.Module):
-    """The network; all its sizes come from `config.model`, explained in configs/nsm.py."""
+class BiaxialNetwork(nnx.Module):
+    """The network of a Biaxial."""
 
-    def __init__(self, config, layout: Layout, window: int, *, rngs: nnx.Rngs):
+    def __init__(self, settings: BiaxialSettings, layout: Layout, *, rngs: nnx.Rngs):
         """Draws the parameters.
 
         Args:
-            config: `config.model`.
+            settings: of which the sizes come; steps of the window have weights of their own if
+                they are not tied.
             layout: of the features.
-            window: T, steps that have weights of their own if they are not tied.
             rngs: with a `params` stream.
         """
-        self.layout, self.tied = layout, config.tied
-        self.feedback, self.dropout = config.feedback, config.dropout
-        bank = functools.partial(
-            LSTMBank, storage=config.storage, remat=config.remat, kernel=config.kernel, rngs=rngs
-        )
+        self.settings, self.layout = settings, layout
+        bank = functools.partial(LSTMBank, **settings.lstm_options, rngs=rngs)
         features, time_lstms = layout.size, []
-        for hidden in config.time_sizes:
-            time_lstms.append(bank(features, hidden, 1 if config.tied else layout.notes))
+        for hidden in settings.time_sizes:
+            time_lstms.append(bank(features, hidden, 1 if settings.tied else layout.notes))
             features = hidden
         self.time_lstms = nnx.List(time_lstms)
-        features, note_lstms = features + self.fed_bits, []
-        for hidden in config.note_sizes:
-            note_lstms.append(bank(features, hidden, 1 if config.tied else window))
+        features, note_lstms = features + self.feedback_bits, []
+        for hidden in settings.note_sizes:
+            note_lstms.append(bank(features, hidden, 1 if settings.tied else settings.window))
             features = hidden
         self.note_lstms = nnx.List(note_lstms)
-        self.dense = config.output != "hidden"
-        # Whether the articulate output is a probability given that the note plays.
-        self.conditional = config.loss == "likelihood"
+        self.dense = settings.output != "hidden"
         if self.dense:
-            each = layout.notes if config.output == "dense_per_note" else 1
+            count = layout.notes if settings.output == "dense_per_note" else 1
             glorot = jax.nn.initializers.glorot_uniform()
-            keys = jax.random.split(rngs.params(), each)
-            draw = jax.vmap(lambda key: glorot(key, (features, layout.bits)))
-            self.w_out = nnx.Param(draw(keys))
-            self.b_out = nnx.Param(jnp.zeros((each, layout.bits)))
+            keys = jax.random.split(rngs.params(), count)
+            self.w_out = nnx.Param(jax.vmap(lambda key: glorot(key, (features, layout.bits)))(keys))
+            self.b_out = nnx.Param(jnp.zeros((count, layout.bits)))
 
     @property
-    def fed_bits(self) -> int:
-        """Bits of the note below that a note is told."""
-        return self.layout.bits if self.feedback != "none" else 0
+    def feedback_bits(self) -> int:
+        """Bits of the note below that are an input of each note."""
+        return self.layout.bits if self.settings.feedback != "none" else 0
 
     def __call__(
         self,
         states: jax.Array,
-        beat: jax.Array,
+        positions: jax.Array,
         target: jax.Array,
         dropout_key: jax.Array | None = None,
     ) -> jax.Array:
@@ -99,89 +136,93 @@ class Model(nnx.Module):
 
         Args:
             states: 0 or 1 [B, T, N, C].
-            beat: int [B, T], their places in the bar.
+            positions: int [B, T], their places in the bar.
             target: 0 or 1 [B, T, N, C]: the steps that follow, for the feedback.
             dropout_key: for training; without it nothing is dropped.
         Returns:
             float32 [B, T, N, C]: logits, or the last LSTM's state (-1..1).
         """
         b, t, n, c = target.shape
-        x = self.over_time(states, beat, dropout_key)
-        if self.feedback == "sample" and dropout_key is not None:
+        x = self.over_time(states, positions, dropout_key)
+        if self.settings.feedback == "sample" and dropout_key is not None:
             noise = jax.random.uniform(jax.random.fold_in(dropout_key, 99), (*x.shape[:3], c))
-            fed, _ = self.draw_notes(x, noise, Draw(), list(self.note_lstms), dropout_key)
-            fed = lax.stop_gradient(fed)
+            bits, _ = self.draw_notes(x, noise, list(self.note_lstms), dropout_key)
+            bits = lax.stop_gradient(bits)
         else:
-            fed = jnp.transpose(target, (2, 1, 0, 3)).reshape(n, *x.shape[1:3], c)
-        if self.feedback != "none":
-            x = jnp.concatenate([x, _below(fed)], axis=-1)
+            bits = jnp.transpose(target, (2, 1, 0, 3)).reshape(n, *x.shape[1:3], c)
+        if self.feedback_bits:
+            x = jnp.concatenate([x, _below(bits)], axis=-1)
         x = jnp.swapaxes(x, 0, 1)
         for layer, lstm in enumerate(self.note_lstms):
             x = self._drop(lstm.run(x), 10 + layer, dropout_key)
         x = jnp.swapaxes(x, 0, 1)
         return jnp.transpose(self._output(x).reshape(n, t, b, c), (2, 1, 0, 3))
 
-    def over_time(self, states, beat, dropout_key=None) -> jax.Array:
+    def over_time(
+        self, states: jax.Array, positions: jax.Array, dropout_key: jax.Array | None = None
+    ) -> jax.Array:
         """The LSTMs along time. As __call__; returns [N, K, M, H], ready for those along notes."""
         b, t, n, _ = states.shape
-        first, *others = self.time_lstms
-        if self.tied:
-            x = first.run(self._features(states, beat))
+        first, *upper_layers = self.time_lstms
+        if self.settings.tied:
+            x = first.run(self._features(states, positions))
         else:
-            x = first.run((states, beat), lambda steps: self._project_notes(*steps))
+            x = first.run((states, positions), lambda steps: self._project_notes(*steps))
         x = self._drop(x, 0, dropout_key)
-        for layer, lstm in enumerate(others, 1):
+        for layer, lstm in enumerate(upper_layers, 1):
             x = self._drop(lstm.run(x), layer, dropout_key)
-        if self.tied:
+        if self.settings.tied:
             return jnp.moveaxis(x.reshape(t, b, n, -1), 2, 0).reshape(n, 1, t * b, -1)
-        return x  # [K = N, T, B, H] here is [N, K = T, M = B, H] there
+        return x  # [K = N, T, B, H] of these LSTMs is [N, K = T, M = B, H] of those along notes
 
     def step_over_time(
-        self, carried: list[State], states: jax.Array, beat: jax.Array
-    ) -> tuple[list[State], jax.Array]:
+        self, carries: list[LSTMCarry], states: jax.Array, positions: jax.Array
+    ) -> tuple[list[LSTMCarry], jax.Array]:
         """One step of over_time.
 
         Args:
-            carried: each layer's state, from `carry`.
+            carries: each layer's, from `initial_carries`.
             states: [B, N, C].
-            beat: int [B].
+            positions: int [B].
         Returns:
-            the states after, and the last layer's output [N, 1, B, H].
+            the carries after, and the last layer's output [N, 1, B, H].
         """
         b, n, _ = states.shape
-        states, beat, first = states[:, None], beat[:, None], self.time_lstms[0]
-        if self.tied:
-            projected = first.project(self._features(states, beat))
+        states, positions, first = states[:, None], positions[:, None], self.time_lstms[0]
+        if self.settings.tied:
+            projected = first.project(self._features(states, positions))
         else:
-            projected = self._project_notes(states, beat)
+            projected = self._project_notes(states, positions)
         after = []
-        for layer, (lstm, state) in enumerate(zip(self.time_lstms, carried, strict=True)):
+        for layer, (lstm, carry) in enumerate(zip(self.time_lstms, carries, strict=True)):
             projected = projected if layer == 0 else lstm.project(after[-1].h[:, None])
-            after.append(lstm.step(projected[:, 0], state))
+            after.append(lstm.step(projected[:, 0], carry))
         h = after[-1].h
-        return after, jnp.swapaxes(h.reshape(b, n, -1), 0, 1)[:, None] if self.tied else h[:, None]
+        if self.settings.tied:
+            return after, jnp.swapaxes(h.reshape(b, n, -1), 0, 1)[:, None]
+        return after, h[:, None]
 
-    def _features(self, states: jax.Array, beat: jax.Array) -> jax.Array:
+    def _features(self, states: jax.Array, positions: jax.Array) -> jax.Array:
         """Note state expand, for one LSTM of all notes. As over_time; returns [1, T, M, F]."""
         b, t, n, _ = states.shape
-        features = note_features(states, beat, self.layout)
+        features = note_features(states, positions, self.layout)
         return jnp.swapaxes(features, 0, 1).reshape(1, t, b * n, -1)
 
-    def _project_notes(self, states: jax.Array, beat: jax.Array) -> jax.Array:
+    def _project_notes(self, states: jax.Array, positions: jax.Array) -> jax.Array:
         """Note state expand times each note's own weights. As over_time; returns [N, T, B, G]."""
         first = self.time_lstms[0]
-        return project(states, beat, first.w_x[...], first.b[...], self.layout)
+        return project(states, positions, first.w_x[...], first.b[...], self.layout)
 
-    def carry(self, batch: int) -> list[State]:
-        """The state before the first step, of each LSTM along time."""
+    def initial_carries(self, batch: int) -> list[LSTMCarry]:
+        """The carry before the first step, of each LSTM along time."""
         n = self.layout.notes
-        k, m = (1, batch * n) if self.tied else (n, batch)
+        k, m = (1, batch * n) if self.settings.tied else (n, batch)
         zeros = [jnp.zeros((k, m, lstm.w_h.shape[1])) for lstm in self.time_lstms]
-        return [State(zero, zero) for zero in zeros]
+        return [LSTMCarry(zero, zero) for zero in zeros]
 
     def note_lstms_at(self, step: jax.Array) -> list[LSTMBank]:
         """The LSTMs along the notes with the weights of one step."""
-        if self.tied:
+        if self.settings.tied:
             return list(self.note_lstms)
         pick = lambda weights: lax.dynamic_index_in_dim(weights, step, keepdims=True)  # noqa: E731
         return [jax.tree.map(pick, lstm) for lstm in self.note_lstms]
@@ -190,72 +231,68 @@ class Model(nnx.Module):
         self,
         x: jax.Array,
         noise: jax.Array,
-        draw: Draw,
-        lstms: list[LSTMBank],
+        lstms: Sequence[LSTMBank],
         dropout_key: jax.Array | None = None,
-        raise_by: jax.Array | float = 0.0,
+        rules: Rules | None = None,
     ) -> tuple[jax.Array, jax.Array]:
-        """Draws a step's notes, low to high, each knowing what the one below does.
+        """Draws a step's notes, low to high, each from what the one below does.
 
         Args:
             x: of over_time, [N, K, M, H].
             noise: uniform in 0..1, [N, K, M, C]: a bit is 1 where it is below the probability.
-            draw: how.
             lstms: along the notes.
             dropout_key: as in __call__.
-            raise_by: added to the logits of play: [M, 1], or one for all.
+            rules: to be applied to each note's logits [M, C], where K is 1.
         Returns:
-            drawn bits and outputs, each [N, K, M, C].
+            drawn bits and outputs, each float32 [N, K, M, C].
         """
         n, k, m, _ = x.shape
-        first, *others = lstms
-        split = first.w_x.shape[1] - self.fed_bits
-        w_above, w_fed = first.w_x[:, :split], first.w_x[:, split:]
+        first, *upper_layers = lstms
+        split = first.w_x.shape[1] - self.feedback_bits
+        w_x, w_below = first.w_x[:, :split], first.w_x[:, split:]
         # One product for all notes: only what comes from the note below is sequential.
-        projected = jnp.einsum("nkmf,kfg->nkmg", x, w_above) + first.b[...][:, None]
+        projected = jnp.einsum("nkmf,kfg->nkmg", x, w_x) + first.b[...][:, None]
         sizes = [(n, k, m, lstm.w_h.shape[1]) for lstm in lstms]
         masks = [self._drop(jnp.ones(s), 10 + i, dropout_key) for i, s in enumerate(sizes)]
 
         def note(carry, inputs):
-            states, below, count = carry
+            carries, below, num_notes = carry
             projected, index, noise, masks = inputs
-            if self.fed_bits:
-                projected += jnp.einsum("kmc,kcg->kmg", below, w_fed)
-            after = [first.step(projected, states[0])]
-            for lstm, state, mask in zip(others, states[1:], masks, strict=False):
-                after.append(lstm.step(lstm.project((after[-1].h * mask)[:, None])[:, 0], state))
+            if self.feedback_bits:
+                projected += jnp.einsum("kmc,kcg->kmg", below, w_below)
+            after = [first.step(projected, carries[0])]
+            for lstm, lstm_carry, mask in zip(upper_layers, carries[1:], masks, strict=False):
+                above = lstm.project((after[-1].h * mask)[:, None])[:, 0]
+                after.append(lstm.step(above, lstm_carry))
             output = self._output((after[-1].h * masks[-1])[None], index)[0]
             logits = self.logits(output)
-            logits += jnp.where(jnp.arange(self.layout.bits) == 0, raise_by, 0.0)
-            likely = jax.nn.sigmoid(logits / jnp.maximum(draw.temperature, 1e-6))
-            bits = noise < likely
-            play = bits[..., :1] & (count < draw.most_notes)[..., None]
-            bits = jnp.concatenate([play, bits[..., 1:] & play], axis=-1)
-            drawn = bits.astype(jnp.float32)
-            return (after, drawn, count + play[..., 0]), (drawn, output)
+            if rules is not None:
+                logits = rules(logits[0], num_notes=num_notes[0])[None]
+            drawn = _play_first(noise < jax.nn.sigmoid(logits))
+            bits = drawn.astype(jnp.float32)
+            return (after, bits, num_notes + drawn[..., 0]), (bits, output)
 
         zeros = [jnp.zeros(size[1:]) for size in sizes]
-        count = jnp.zeros((k, m), jnp.int32)
-        start = ([State(z, z) for z in zeros], jnp.zeros(noise.shape[1:]), count)
-        _, drawn = lax.scan(note, start, (projected, jnp.arange(n), noise, masks))
-        return drawn
+        num_notes = jnp.zeros((k, m), jnp.int32)
+        start = ([LSTMCarry(z, z) for z in zeros], jnp.zeros(noise.shape[1:]), num_notes)
+        return lax.scan(note, start, (projected, jnp.arange(n), noise, masks))[1]
 
     def logits(self, output: jax.Array) -> jax.Array:
         """Log odds of play, and of articulate given play, from outputs [..., C]."""
-        if self.dense and self.conditional:
+        if self.dense and self.settings.loss == "nll":
             return output
-        # An output trained by squares is the mean of its bit: a probability, but for its range.
-        p = jnp.clip(self.bits(output), _LEAST, 1 - _LEAST)
-        given = jnp.clip(p[..., 1:] / p[..., :1], _LEAST, 1 - _LEAST)
-        p = jnp.concatenate([p[..., :1], given], axis=-1)
+        # An output trained by sse is the mean of its bit: a probability, but for its range.
+        p = jnp.clip(self.expected(output), _LEAST, 1 - _LEAST)
+        given_play = jnp.clip(p[..., 1:] / p[..., :1], _LEAST, 1 - _LEAST)
+        p = jnp.concatenate([p[..., :1], given_play], axis=-1)
         return jnp.log(p) - jnp.log1p(-p)
 
-    def bits(self, output: jax.Array) -> jax.Array:
+    def expected(self, output: jax.Array) -> jax.Array:
         """What each bit is expected to be, from outputs [..., C]."""
         if not self.dense:
             return output
         p = jax.nn.sigmoid(output)
-        if not self.conditional:
+        if self.settings.loss == "sse":
             return p
         return jnp.concatenate([p[..., :1], p[..., 1:] * p[..., :1]], axis=-1)
 
@@ -270,143 +307,222 @@ class Model(nnx.Module):
         return jnp.einsum("nkmh,nhc->nkmc", h, w) + b[:, None, None]
 
     def _drop(self, x: jax.Array, layer: int, key: jax.Array | None) -> jax.Array:
-        if key is None or not self.dropout:
-            return x
-        keep = 1 - self.dropout
-        kept = jax.random.bernoulli(jax.random.fold_in(key, layer), keep, x.shape)
-        return jnp.where(kept, x / keep, 0)
+        return dropout(x, self.settings.dropout, layer, key)
+
+
+@dataclasses.dataclass(frozen=True)
+class Biaxial(Model):
+    """The model: reads steps of note states, and gives a probability to each bit."""
+
+    reads: ClassVar[Literal["ids", "matrix"]] = "matrix"
+    reads_positions: ClassVar[bool] = True
+    summary: ClassVar[tuple[str, ...]] = ("loss", "play_f1", "articulate_f1")
+    free_fields: ClassVar[tuple[str, ...]] = ("kernel", "remat")
+
+    encoding: Any  # one whose note 0 has the MIDI pitch `lowest`
+    settings: BiaxialSettings
+    window: int
+    dropout: float
+    pad: bool = False
+
+    @classmethod
+    def from_config(cls, config: Any, encoding: Any) -> Self:
+        """See Model."""
+        settings = settings_of(BiaxialSettings, config.model, "model")
+        settings.check(bits=encoding.shape[1])
+        return cls(encoding, settings, settings.window, settings.dropout)
+
+    def network(self, rngs: nnx.Rngs) -> BiaxialNetwork:
+        """See Model."""
+        notes, bits = self.encoding.shape
+        layout = Layout(
+            notes=notes,
+            bits=bits,
+            lowest=self.encoding.lowest,
+            beat=self.settings.beat,
+            pitch_feature=self.settings.pitch_feature,
+            rotated=self.settings.rotated,
+        )
+        return BiaxialNetwork(self.settings, layout, rngs=rngs)
+
+    @property
+    def loss_unit(self) -> str:
+        """See Model."""
+        return "nats a step" if self.settings.loss == "nll" else "squared error a segment"
+
+    @property
+    def any_window(self) -> bool:
+        """See Model."""
+        return self.settings.tied
+
+    # --- training -------------------------------------------------------------------------------
+
+    def task(self, batch: Batch) -> tuple[Any, Any, Any]:
+        """What the network reads of a batch, and what it is to predict.
+
+        Returns:
+            inputs [B, T, N, C], their positions [B, T], and targets [B, T, N, C].
+        """
+        elements, positions = batch["elements"], batch["positions"]
+        if self.settings.target == "literal":
+            return elements[:, 1:], positions[:, 1:], elements[:, :-1]
+        return elements[:, :-1], positions[:, :-1], elements[:, 1:]
+
+    def apply(self, params: Params, batch: Batch, key: jax.Array | None = None) -> Prediction:
+        """See Model."""
+        network = self.bind(params)
+        inputs, positions, target = self.task(batch)
+        output = network(inputs, positions, target, key)
+        expected = network.expected(output)
+        with_nll = self.settings.loss == "nll"
+        nll = cell_nll(output, target.astype(output.dtype)) if with_nll else None
+        return Prediction(likely(expected), nll, expected)
+
+    def score(self, prediction: Prediction, batch: Batch) -> tuple[jax.Array, Sums]:
+        """The loss is, by `config.model.loss`,
+
+            "sse"   the sum of squared errors over the cells of a segment, mean over segments (the
+                    paper's table 1 is such a sum)
+            "nll"   minus the log-likelihood of a step's notes in nats, mean over steps; articulate
+                    counts where the note plays
+
+        Cells that play weigh `config.model.positive_weight`. Padded steps and absent rows do not
+        count. See Model.
+        """
+        assert prediction.values is not None  # of a matrix they are always given
+        _, _, target = self.task(batch)
+        target = target.astype(jnp.float32)
+        inside = jnp.arange(target.shape[1]) < batch["length"][:, None]
+        mask = jnp.where(inside, batch["present"][:, None], 0.0)[..., None]  # [B, T, 1]
+        sse = jnp.sum(jnp.square(prediction.values - target), axis=-1) * mask
+        weight = 1 + (self.settings.positive_weight - 1) * target[..., 0]
+        sums = {
+            "segments": batch["present"].sum(),
+            "steps": mask.sum(),
+            "bits": mask.sum() * target[0, 0].size,
+            "sse": sse.sum(),
+        }
+        if self.settings.loss == "nll":
+            assert prediction.nll is not None  # of such a model
+            nll = prediction.nll * mask
+            sums["nll"] = nll.sum()
+            total, examples = (nll * weight).sum(), sums["steps"]
+        else:
+            total, examples = (sse * weight).sum(), sums["segments"]
+        guess = prediction.guess.astype(target.dtype)
+        counts = {"true_positives": guess * target, "predicted": guess, "actual": target}
+        for name, cells in counts.items():
+            count = jnp.einsum("btnc,btx->c", cells, mask)
+            sums |= {f"{bit}_{name}": count[i] for i, bit in enumerate(_BITS[: len(count)])}
+        return total / jnp.maximum(examples, 1), sums | {"total": total, "examples": examples}
+
+    def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
+        """ "loss"; "sse" of a segment, and "mse" of a bit; "nll" in nats a step, if the output is a
+        probability; of play and articulate "precision", "recall" and "f1" where the expected bit is
+        above one half.
+        """
+        steps = max(sums["steps"], 1.0)
+        result = {
+            "loss": sums["total"] / max(sums["examples"], 1.0),
+            "sse": sums["sse"] / max(sums["segments"], 1.0),
+            "mse": sums["sse"] / max(sums["bits"], 1.0),
+            "steps": int(sums["steps"]),
+        }
+        if "nll" in sums:
+            result["nll"] = sums["nll"] / steps
+        for bit in _BITS[: self.encoding.shape[1]]:
+            true_positives, predicted, actual = (
+                sums[f"{bit}_{name}"] for name in ("true_positives", "predicted", "actual")
+            )
+            result |= {
+                f"{bit}_precision": true_positives / max(predicted, 1.0),
+                f"{bit}_recall": true_positives / max(actual, 1.0),
+                f"{bit}_f1": 2 * true_positives / max(predicted + actual, 1.0),
+            }
+        return result
+
+    def check_devices(self, count: int, platform: str) -> None:
+        """See Model."""
+        self.settings.check_devices(count, platform)
+
+    # --- generation -----------------------------------------------------------------------------
+
+    def plan(self, prime_length: int | None, length: int | None) -> tuple[int, int]:
+        """See Model: by default 64 steps, and 256; where each step has weights of its own, at most
+        half of them and the rest.
+        """
+        if self.settings.target == "literal":
+            raise InputError(
+                "the model was trained with model.target=literal, to copy the step it reads; it "
+                "cannot go on from it: use --mode=predict, or train with model.target=next"
+            )
+        prime_length = 64 if prime_length is None else prime_length
+        if self.settings.tied:
+            return prime_length, 256 if length is None else length
+        prime_length = min(prime_length, self.window // 2)
+        length = self.window - prime_length if length is None else length
+        if prime_length + length > self.window:
+            raise InputError(
+                f"the model has weights for {self.window} steps; a prime of {prime_length} and a "
+                f"piece of {length} are more: lower --length or --prime_length, or train with "
+                "model.tied=True"
+            )
+        return prime_length, length
+
+    def prefill(self, params: Params, prime: jax.Array, positions: jax.Array) -> Carry:
+        """See Model. A silent step is read before the prime."""
+        network = self.bind(params)
+        batch, length = prime.shape[:2]
+        steps = jnp.swapaxes(prime, 0, 1).astype(jnp.float32)
+        steps = jnp.concatenate([jnp.zeros_like(steps, shape=(1, *steps.shape[1:])), steps])
+        positions = jnp.swapaxes(positions, 0, 1)
+
+        def read(carries, inputs):
+            return network.step_over_time(carries, *inputs)[0], None
+
+        start = network.initial_carries(batch)
+        carries, _ = lax.scan(read, start, (steps[:-1], positions[:length]))
+        return BiaxialCarry(carries, steps[-1], positions[length], jnp.int32(length))
+
+    def sample_step(
+        self, params: Params, carry: Carry, keys: jax.Array, position: jax.Array, rules: Rules
+    ) -> tuple[Carry, jax.Array]:
+        """See Model. The rules are applied to the logits of play, and of articulate given play, of
+        each note, low to high.
+        """
+        network = self.bind(params)
+        carries, x = network.step_over_time(carry.time, carry.last, carry.position)
+        shape = (len(x), 1, carry.last.shape[-1])
+        noise = jax.vmap(lambda key: jax.random.uniform(key, shape), out_axes=2)(keys)
+        lstms = network.note_lstms_at(carry.step)
+        bits, _ = network.draw_notes(x, noise, lstms, rules=rules)
+        element = jnp.swapaxes(bits[:, 0], 0, 1)
+        carry = BiaxialCarry(carries, element, position, carry.step + 1)
+        return carry, element.astype(jnp.uint8)
+
+    def predict(self, params: Params, batch: Batch) -> jax.Array:
+        """See Model. bool [B, T, N, C]."""
+        return self.apply(params, batch).guess
+
+
+def likely(expected: jax.Array) -> jax.Array:
+    """bool [..., C]: where expected bits are above one half; articulate only where play is too."""
+    return _play_first(expected > 0.5)
+
+
+def cell_nll(logits: jax.Array, target: jax.Array) -> jax.Array:
+    """Minus the log-likelihood of each cell [...] in nats, of logits and bits [..., C]; articulate
+    counts where the note plays.
+    """
+    nll = jax.nn.softplus(logits) - logits * target
+    return nll[..., 0] + (nll[..., 1:] * target[..., :1]).sum(-1)
+
+
+def _play_first(bits: jax.Array) -> jax.Array:
+    """Bits [..., C] with articulate only where the note plays."""
+    return jnp.concatenate([bits[..., :1], bits[..., 1:] & bits[..., :1]], axis=-1)
 
 
 def _below(bits: jax.Array) -> jax.Array:
     """Each note's neighbour below, silence below the lowest. [N, ...]."""
     return jnp.concatenate([jnp.zeros_like(bits[:1]), bits[:-1]])
-
-
-def layout_of(config) -> Layout:
-    """The feature layout of a config."""
-    data, model = config.data, config.model
-    notes, bits = note_state.step_shape(data)
-    return Layout(
-        notes=notes,
-        bits=bits,
-        lowest=data.lowest,
-        beat=model.beat,
-        numbers=model.numbers,
-        rotated=model.rotated,
-    )
-
-
-def build(config, vocabulary: Vocabulary | None = None) -> Model:
-    """The model of a config, its parameters drawn from `config.seed`; it has no vocabulary."""
-    rngs = nnx.Rngs(params=jax.random.key(config.seed))
-    return Model(config.model, layout_of(config), config.train.window, rngs=rngs)
-
-
-def loss_unit(config) -> str:
-    """What the loss is counted in."""
-    likelihood = config.model.loss == "likelihood"
-    return "nats a step" if likelihood else "squares a segment"
-
-
-def make_loss(config, vocabulary: Vocabulary | None = None):
-    """The loss of a config: (model, batch, dropout_key) -> loss, sums.
-
-    `batch` is what musicjax.dataset.Segments gives. The loss is, by `config.model.loss`,
-
-    "squares"       the sum of squared differences over the cells of a segment, mean over segments
-                    (the paper's table 1 is such a sum)
-    "likelihood"    minus the log-likelihood of a step's notes in nats, mean over steps;
-                    articulate counts where the note plays
-
-    Cells that play weigh `config.train.sounding_weight`. Padded steps and absent rows do not count.
-    """
-    weigh = config.train.sounding_weight
-
-    def loss(model: Model, batch, dropout_key=None):
-        inputs, target, beat = task(batch, config.train.target)
-        output = model(inputs, beat, target, dropout_key)
-        target = target.astype(output.dtype)
-        inside = jnp.arange(target.shape[1]) < batch["length"][:, None]
-        mask = jnp.where(inside, batch["present"][:, None], 0.0)[..., None]  # [B, T, 1]
-        bits = model.bits(output)
-        squares = jnp.sum(jnp.square(bits - target), axis=-1) * mask
-        cell = 1 + (weigh - 1) * target[..., 0]
-        counts = {
-            "segments": batch["present"].sum(),
-            "steps": mask.sum(),
-            "bits": mask.sum() * bits[0, 0].size,
-            "squares": squares.sum(),
-        }
-        if model.conditional:
-            nats = _nats(output, target) * mask
-            counts["nats"] = nats.sum()
-            total, examples = (nats * cell).sum(), counts["steps"]
-        else:
-            total, examples = (squares * cell).sum(), counts["segments"]
-        guess = likely(bits)
-        hits = jnp.einsum("btnc,btx->c", guess * target, mask)
-        guessed = jnp.einsum("btnc,btx->c", guess.astype(target.dtype), mask)
-        there = jnp.einsum("btnc,btx->c", target, mask)
-        for bit, name in enumerate(("play", "articulate")[: target.shape[-1]]):
-            counts |= {
-                f"{name}_hits": hits[bit],
-                f"{name}_guessed": guessed[bit],
-                f"{name}_there": there[bit],
-            }
-        return total / jnp.maximum(examples, 1), counts | {"total": total, "examples": examples}
-
-    return loss
-
-
-def task(batch, target: str) -> tuple:
-    """What the model reads and what it is to give, of a batch of musicjax.dataset.Segments.
-
-    Args:
-        batch: states [B, T + 1, N, C] and beat [B, T + 1], of numpy or jax.
-        target: `config.train.target`.
-    Returns:
-        inputs [B, T, N, C], target [B, T, N, C], beat [B, T] of the inputs.
-    """
-    states, beat = batch["states"], batch["beat"]
-    if target == "literal":
-        return states[:, 1:], states[:, :-1], beat[:, 1:]
-    return states[:, :-1], states[:, 1:], beat[:, :-1]
-
-
-def likely(bits: jax.Array) -> jax.Array:
-    """bool [..., C]: where expected bits are above one half; articulate only where play is too."""
-    above = bits > 0.5
-    return jnp.concatenate([above[..., :1], above[..., 1:] & above[..., :1]], axis=-1)
-
-
-def _nats(logits: jax.Array, target: jax.Array) -> jax.Array:
-    """Minus the log-likelihood of each cell [...], of logits and bits [..., C]."""
-    nats = jax.nn.softplus(logits) - logits * target
-    return nats[..., 0] + (nats[..., 1:] * target[..., :1]).sum(-1)
-
-
-def metrics(sums: dict[str, float]) -> dict[str, float]:
-    """What people read, from sums over any number of batches.
-
-    "loss"; "squares" and "squares_per_bit": summed over a segment, and their mean; "nats" a step,
-    if the output is a probability; of play and articulate "precision", "recall" and "f1" where the
-    expected bit is above one half.
-    """
-    steps = max(sums["steps"], 1.0)
-    result = {
-        "loss": sums["total"] / max(sums["examples"], 1.0),
-        "squares": sums["squares"] / max(sums["segments"], 1.0),
-        "squares_per_bit": sums["squares"] / max(sums["bits"], 1.0),
-        "steps": int(sums["steps"]),
-    }
-    if "nats" in sums:
-        result["nats"] = sums["nats"] / steps
-    for name in ("play", "articulate"):
-        if f"{name}_hits" in sums:
-            hits, guessed, there = (sums[f"{name}_{x}"] for x in ("hits", "guessed", "there"))
-            result |= {
-                f"{name}_precision": hits / max(guessed, 1.0),
-                f"{name}_recall": hits / max(there, 1.0),
-                f"{name}_f1": 2 * hits / max(guessed + there, 1.0),
-            }
-    return result

@@ -8,60 +8,114 @@ The products x_t w_x of all steps are one large product outside the scan: only h
 sequential. Autodiff of a scan would add to the gradient of w_h at each step; here the reverse scan
 computes the gates' gradients alone, and one product over all steps gives the weights'.
 
-What is kept of all steps for the backward pass, and `projected` itself, may be bfloat16: half the
-memory. What goes in and comes out, weights, states, products and sums are float32. Or time is cut
-into blocks, of which the states between alone are kept, and the backward pass computes each block
-again: the memory of one block, for a third more work. On a GPU cuDNN's LSTM may take over where
-weights are shared: the same numbers but for rounding.
+The residuals, which are what is kept of all steps for the backward pass, and `projected` itself may
+be bfloat16: half the memory. Inputs, outputs, weights, carries, products and sums are float32.
+Rematerialisation cuts time into blocks and keeps only the carries between them; the backward pass
+computes each block again: the memory of one block, for a third more work. On a GPU cuDNN's LSTM may
+take over where weights are shared: the same numbers but for rounding.
 
-Axes: B batch, T time step, F feature, H hidden, G gate (4H).
+Axes: B batch, T time step, F feature, H hidden, G gate (4H), K one of `num_lstms`, D direction.
 Source: Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000; gate order and
 forget bias as in Keras and flax's OptimizedLSTMCell.
 """
 
+import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from musicjax.config import SHARE, at_least, expect, one_of, setting
+from musicjax.errors import InputError
 
-class State(NamedTuple):
+# Bytes of w_h beyond which a training step reads it transposed, [G, H], since it does not stay in a
+# core's cache: with 50 rows of H = 512 that made 106 GF/s of 73, and with 36 or 256 no more.
+TRANSPOSED_SCAN_BYTES = 2 * 2**20
+# Elements of a weight matrix beyond which the input of its gradient's product is transposed first:
+# 165 GF/s instead of 114 for 512 x 2048 over 2,500 rows; for the many small ones it only costs.
+TRANSPOSED_INPUT_ELEMENTS = 2**14
+
+
+@dataclasses.dataclass(frozen=True)
+class LSTMSettings:
+    """What all models of LSTMs read from `config.model`.
+
+    Attributes:
+        dropout: share of each LSTM's outputs that training drops.
+        residual_dtype: of what is kept of all steps for the backward pass.
+        remat: steps of a block that the backward pass computes again; 0 keeps all steps.
+        kernel: "scan"; or "cudnn", a GPU's own LSTM, where there is one.
+    """
+
+    dropout: float = setting(SHARE)
+    residual_dtype: str = setting(one_of("float32", "bfloat16"))
+    remat: int = setting(at_least(0, "steps of a block; 0: keep all"))
+    kernel: str = setting(one_of("scan", "cudnn"))
+
+    def check_kernel(self) -> None:
+        """Whether the kernel has the other settings.
+
+        Raises:
+            InputError: it has not.
+        """
+        if self.kernel == "cudnn":
+            where = "where model.kernel is 'cudnn'"
+            dtype = self.residual_dtype
+            expect(dtype == "float32", "model.residual_dtype", dtype, f"'float32' {where}")
+            expect(self.remat == 0, "model.remat", self.remat, f"0 {where}")
+
+    def check_devices(self, count: int, platform: str) -> None:
+        """Whether the kernel can train on so many devices of a platform.
+
+        Raises:
+            InputError: cuDNN without a GPU, or on several, since XLA cannot divide its work.
+        """
+        if self.kernel == "cudnn" and (count, platform) != (1, "gpu"):
+            raise InputError(
+                f"model.kernel is 'cudnn', but training would run on {count} x {platform}; "
+                "expected one GPU: set train.devices=1 on a machine with a GPU, or "
+                "model.kernel=scan, which computes the same"
+            )
+
+    @property
+    def lstm_options(self) -> dict[str, Any]:
+        """Arguments of each LSTMBank."""
+        return {
+            "residual_dtype": self.residual_dtype,
+            "remat": self.remat,
+            "kernel": self.kernel,
+        }
+
+
+class LSTMCarry(NamedTuple):
     """What an LSTM carries from step to step: h and c, each [B, H]."""
 
     h: jax.Array
     c: jax.Array
 
 
-# Bytes of w_h beyond which a training step reads it along its rows, [G, H], since it does not stay
-# in a core's cache: with 50 rows of H = 512 that made 106 GF/s of 73, and with 36 or 256 no more.
-_LARGE = 2 * 2**20
-# Numbers of a weight matrix beyond which the input of its gradient's product is turned round first:
-# 165 GF/s instead of 114 for 512 x 2048 over 2,500 rows; for the many small ones it only costs.
-_WORTH_TURNING = 2**14
-
-
 def _cell(
-    projected: jax.Array, state: State, w_h: jax.Array, turned: bool = False
-) -> tuple[State, jax.Array]:
-    """One step. projected: [B, G]; w_h: [H, G], or [G, H] if it is turned round. Returns the new
-    state and the activated gates [B, G].
+    projected: jax.Array, carry: LSTMCarry, w_h: jax.Array, transposed: bool = False
+) -> tuple[LSTMCarry, jax.Array]:
+    """One step. projected: [B, G]; w_h: [H, G], or [G, H] if it is transposed. Returns the new
+    carry and the activated gates [B, G].
     """
     # sigmoid(x) = tanh(x / 2) / 2 + 1 / 2: all gates in one pass, and no copy to join them.
-    hidden = state.h.shape[-1]
+    hidden = carry.h.shape[-1]
     scale = jnp.repeat(jnp.array([0.5, 0.5, 1.0, 0.5]), hidden)
     shift = jnp.repeat(jnp.array([0.5, 0.5, 0.0, 0.5]), hidden)
-    gates = scale * jnp.tanh(scale * (projected + _step_product(state.h, w_h, turned))) + shift
+    gates = scale * jnp.tanh(scale * (projected + _step_product(carry.h, w_h, transposed))) + shift
     i, f, g, o = jnp.split(gates, 4, axis=-1)
-    c = f * state.c + i * g
-    return State(o * jnp.tanh(c), c), gates
+    c = f * carry.c + i * g
+    return LSTMCarry(o * jnp.tanh(c), c), gates
 
 
-def _step_product(x: jax.Array, w: jax.Array, turned: bool) -> jax.Array:
-    """x w of one step, or x w' of a w that is turned round."""
-    return lax.dot_general(x, w, (((1,), (1 if turned else 0,)), ((), ())))
+def _step_product(x: jax.Array, w: jax.Array, transposed: bool) -> jax.Array:
+    """x w of one step, or x w' of a w that is transposed."""
+    return lax.dot_general(x, w, (((1,), (1 if transposed else 0,)), ((), ())))
 
 
 def _at(steps: jax.Array, t: jax.Array) -> jax.Array:
@@ -69,14 +123,14 @@ def _at(steps: jax.Array, t: jax.Array) -> jax.Array:
     return lax.dynamic_index_in_dim(steps, t, keepdims=False)
 
 
-def _turned(w: jax.Array) -> jax.Array:
+def _transpose(w: jax.Array) -> jax.Array:
     """w', made once: XLA would make it in each step."""
     return lax.optimization_barrier(w.T)
 
 
 def _weight_gradient(x: jax.Array, d: jax.Array) -> jax.Array:
     """The sum of x'd over all steps. x: [T, B, F], d: [T, B, G]. Returns [F, G]."""
-    if x.shape[-1] * d.shape[-1] < _WORTH_TURNING:
+    if x.shape[-1] * d.shape[-1] < TRANSPOSED_INPUT_ELEMENTS:
         return jnp.einsum("tbf,tbg->fg", x, d)
     return jnp.einsum("ftb,tbg->fg", lax.optimization_barrier(jnp.moveaxis(x, -1, 0)), d)
 
@@ -100,35 +154,37 @@ product.defvjp(_product_forward, _product_backward)
 
 
 @jax.custom_vjp
-def scan_lstm(projected: jax.Array, w_h: jax.Array, initial: State) -> tuple[jax.Array, State]:
+def scan_lstm(
+    projected: jax.Array, w_h: jax.Array, initial: LSTMCarry
+) -> tuple[jax.Array, LSTMCarry]:
     """The recurrence over time.
 
-    It looks its steps up, for under vmap `scan` would first turn an array of all steps round.
+    It indexes its steps, for under vmap `scan` would first transpose an array of all steps.
 
     Args:
-        projected: float32 or bfloat16 [T, B, G]: x_t w_x + b of all steps. What the backward pass
-            keeps has its type.
+        projected: float32 or bfloat16 [T, B, G]: x_t w_x + b of all steps. The residuals have its
+            type.
         w_h: [H, G].
-        initial: the state before the first step.
+        initial: the carry before the first step.
     Returns:
-        h of all steps, float32 [T, B, H], and the state after the last.
+        h of all steps, float32 [T, B, H], and the carry after the last.
     """
 
-    def step(state, t):
-        state, _ = _cell(_at(projected, t), state, w_h)
-        return state, state.h
+    def step(carry, t):
+        carry, _ = _cell(_at(projected, t), carry, w_h)
+        return carry, carry.h
 
     last, hidden = lax.scan(step, initial, jnp.arange(len(projected)))
     return hidden, last
 
 
 def _forward(projected, w_h, initial):
-    large, kept = w_h.nbytes > _LARGE, projected.dtype
-    w = _turned(w_h) if large else w_h
+    transposed, dtype = w_h.nbytes > TRANSPOSED_SCAN_BYTES, projected.dtype
+    w = _transpose(w_h) if transposed else w_h
 
-    def step(state, t):
-        after, gates = _cell(_at(projected, t), state, w, large)
-        return after, (after.h, state.c.astype(kept), gates.astype(kept))
+    def step(carry, t):
+        after, gates = _cell(_at(projected, t), carry, w, transposed)
+        return after, (after.h, carry.c.astype(dtype), gates.astype(dtype))
 
     steps = jnp.arange(len(projected))
     last, (hidden, c_before, gates) = lax.scan(step, initial, steps)
@@ -138,8 +194,9 @@ def _forward(projected, w_h, initial):
 def _backward(residuals, gradients):
     w_h, h_first, hidden, c_before, gates = residuals
     d_hidden, d_last = gradients
-    large, kept = w_h.nbytes > _LARGE, gates.dtype
-    w = w_h if large else _turned(w_h)
+    # The product here is with w_h', so a w_h that is large is already as it should be.
+    large, dtype = w_h.nbytes > TRANSPOSED_SCAN_BYTES, gates.dtype
+    w = w_h if large else _transpose(w_h)
 
     def step(carry, inputs):
         (d_h_next, d_c_next), d_projected = carry
@@ -158,9 +215,9 @@ def _backward(residuals, gradients):
             ],
             axis=-1,
         )
-        after = State(_step_product(d_gates, w, large), d_c * f)
-        # Not stacked by scan: under vmap that would be turned round, too.
-        d_projected = lax.dynamic_update_index_in_dim(d_projected, d_gates.astype(kept), t, 0)
+        after = LSTMCarry(_step_product(d_gates, w, large), d_c * f)
+        # Not stacked by scan: under vmap that would be transposed, too.
+        d_projected = lax.dynamic_update_index_in_dim(d_projected, d_gates.astype(dtype), t, 0)
         return (after, d_projected), None
 
     start = (d_last, jnp.zeros_like(gates))
@@ -176,7 +233,7 @@ scan_lstm.defvjp(_forward, _backward)
 def cudnn_weights(w_x: jax.Array, w_h: jax.Array, b: jax.Array) -> jax.Array:
     """Weights of D directions, [D, F, G], [D, H, G] and [D, G], as cuDNN reads them: [P].
 
-    Its gates are in our order, its matrices turned round, and it has two biases.
+    Its gates are in our order, its matrices transposed, and it has two biases.
     """
     matrices = [w.T.ravel() for both in zip(w_x, w_h, strict=True) for w in both]
     biases = [bias for each in b for bias in (each, jnp.zeros_like(each))]
@@ -184,7 +241,7 @@ def cudnn_weights(w_x: jax.Array, w_h: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _cudnn_lstm(x: jax.Array, w_x: jax.Array, w_h: jax.Array, b: jax.Array) -> jax.Array:
-    """LSTMs of D = 1 or 2 directions from zero states. x: [B, T, F]. Returns [B, T, D * H]."""
+    """LSTMs of D = 1 or 2 directions from zero carries. x: [B, T, F]. Returns [B, T, D * H]."""
     from jax.experimental import rnn  # loads jaxlib's GPU modules, which no other start needs
 
     batch, steps, features = x.shape
@@ -206,12 +263,12 @@ def _cudnn_lstm(x: jax.Array, w_x: jax.Array, w_h: jax.Array, b: jax.Array) -> j
 
 
 class LSTMBank(nnx.Module):
-    """`copies` LSTMs side by side, each with weights of its own and a batch of its own.
+    """`num_lstms` LSTMs side by side, each with weights of its own and a batch of its own.
 
     Initialisers as in Keras: w_x Glorot uniform, w_h orthogonal, b zero with forget bias 1.
 
     Attributes:
-        w_x: [K, F, G], K copies.
+        w_x: [K, F, G].
         w_h: [K, H, G].
         b: [K, G].
     """
@@ -220,9 +277,9 @@ class LSTMBank(nnx.Module):
         self,
         features: int,
         hidden: int,
-        copies: int,
+        num_lstms: int,
         *,
-        storage: str = "float32",
+        residual_dtype: str = "float32",
         remat: int = 0,
         kernel: str = "scan",
         rngs: nnx.Rngs,
@@ -232,34 +289,34 @@ class LSTMBank(nnx.Module):
         Args:
             features: F.
             hidden: H.
-            copies: K.
-            storage: the type of what is kept of all steps, "float32" or "bfloat16".
-            remat: steps of a block that the backward pass computes again; 0 keeps all steps.
+            num_lstms: K.
+            residual_dtype: as in LSTMSettings.
+            remat: as in LSTMSettings.
             kernel: "scan"; or "cudnn", which is used where jax has a GPU and K is 1.
             rngs: with a `params` stream.
         """
-        self.storage, self.remat, self.kernel = storage, remat, kernel
+        self.residual_dtype, self.remat, self.kernel = residual_dtype, remat, kernel
         glorot, orthogonal = jax.nn.initializers.glorot_uniform(), jax.nn.initializers.orthogonal()
 
-        def each_copy(initialise, shape):
-            keys = jax.random.split(rngs.params(), copies)
+        def draw(initialise: Callable, shape: tuple[int, ...]) -> nnx.Param:
+            keys = jax.random.split(rngs.params(), num_lstms)
             return nnx.Param(jax.vmap(lambda key: initialise(key, shape))(keys))
 
-        self.w_x = each_copy(glorot, (features, 4 * hidden))
-        self.w_h = each_copy(orthogonal, (hidden, 4 * hidden))
+        self.w_x = draw(glorot, (features, 4 * hidden))
+        self.w_h = draw(orthogonal, (hidden, 4 * hidden))
         forget_one = jnp.zeros((4, hidden)).at[1].set(1.0).reshape(-1)
-        self.b = nnx.Param(jnp.tile(forget_one, (copies, 1)))
+        self.b = nnx.Param(jnp.tile(forget_one, (num_lstms, 1)))
 
     def project(self, x: jax.Array) -> jax.Array:
         """x_t w_x + b of all steps. x: [K, T, B, F]. Returns [K, T, B, G]."""
         return jax.vmap(product)(x, self.w_x[...]) + self.b[...][:, None, None]
 
-    def run(self, inputs, project: Callable | None = None) -> jax.Array:
-        """h of all steps from zero states, [K, T, B, H].
+    def run(self, inputs: Any, project: Callable[[Any], jax.Array] | None = None) -> jax.Array:
+        """h of all steps from zero carries, [K, T, B, H].
 
         Args:
             inputs: x [K, T, B, F]; or what `project` takes, arrays whose second axis is time.
-            project: what self.project is to x.
+            project: in place of self.project.
         """
         if project is None and self.uses_cudnn:
             h = _cudnn_lstm(
@@ -267,15 +324,15 @@ class LSTMBank(nnx.Module):
             )
             return jnp.swapaxes(h, 0, 1)[None]
         project = project or self.project
-        copies, steps, batch, _ = jax.eval_shape(project, inputs).shape
-        zeros = jnp.zeros((copies, batch, self.w_h.shape[1]))
+        num_lstms, steps, batch, _ = jax.eval_shape(project, inputs).shape
+        zeros = jnp.zeros((num_lstms, batch, self.w_h.shape[1]))
 
-        def scan(state: State, inputs) -> tuple[State, jax.Array]:
-            projected = project(inputs).astype(self.storage)
-            h, last = jax.vmap(scan_lstm)(projected, self.w_h[...], state)
+        def scan(carry: LSTMCarry, inputs) -> tuple[LSTMCarry, jax.Array]:
+            projected = project(inputs).astype(self.residual_dtype)
+            h, last = jax.vmap(scan_lstm)(projected, self.w_h[...], carry)
             return last, h
 
-        start = State(zeros, zeros)
+        start = LSTMCarry(zeros, zeros)
         if not 0 < self.remat < steps:
             return scan(start, inputs)[1]
         count = -(-steps // self.remat)
@@ -287,20 +344,20 @@ class LSTMBank(nnx.Module):
 
         again = jax.checkpoint(scan, prevent_cse=False)  # a loop's body needs no barrier
         h = lax.scan(again, start, jax.tree.map(blocks, inputs))[1]
-        return jnp.moveaxis(h, 0, 1).reshape(copies, -1, *h.shape[3:])[:, :steps]
+        return jnp.moveaxis(h, 0, 1).reshape(num_lstms, -1, *h.shape[3:])[:, :steps]
 
     @property
     def uses_cudnn(self) -> bool:
         """Not where there is no GPU, so that a model trained with it makes music anywhere."""
         return self.kernel == "cudnn" and jax.default_backend() == "gpu"
 
-    def step(self, projected: jax.Array, state: State) -> State:
-        """One step of each. projected: [K, B, G]; the state's arrays are [K, B, H]."""
-        return jax.vmap(_cell)(projected, state, self.w_h[...])[0]
+    def step(self, projected: jax.Array, carry: LSTMCarry) -> LSTMCarry:
+        """One step of each. projected: [K, B, G]; the carry's arrays are [K, B, H]."""
+        return jax.vmap(_cell)(projected, carry, self.w_h[...])[0]
 
 
 class LSTM(LSTMBank):
-    """An LSTM over a batch of sequences, in one direction or both, which are its copies."""
+    """An LSTM over a batch of sequences; its K LSTMs are its directions, one or both."""
 
     def __init__(
         self,
@@ -308,16 +365,16 @@ class LSTM(LSTMBank):
         hidden: int,
         *,
         bidirectional: bool,
-        **options,
+        **options: Any,
     ):
-        """As LSTMBank, whose `options` they are, but for the copies."""
+        """As LSTMBank, whose `options` they are, but for `num_lstms`."""
         super().__init__(features, hidden, 2 if bidirectional else 1, **options)
 
     def __call__(self, x: jax.Array, table: jax.Array | None = None) -> jax.Array:
         """h of all steps [B, T, D * H], the directions side by side.
 
         Args:
-            x: [B, T, F]; or numbers of rows in a table, int [B, T].
+            x: [B, T, F]; or rows of a table, int [B, T].
             table: x_t w_x + b of each row, [D, V, G].
         """
         if table is None and self.uses_cudnn:
@@ -331,16 +388,32 @@ class LSTM(LSTMBank):
         backward = [h[d, ::-1] for d in range(1, directions)]
         return jnp.swapaxes(jnp.concatenate([h[0], *backward], axis=-1), 0, 1)
 
-    def read(self, x: jax.Array) -> tuple[jax.Array, State]:
-        """As __call__, in one direction; and the state after the last step, to advance from."""
+    def prefill(self, x: jax.Array) -> tuple[jax.Array, LSTMCarry]:
+        """As __call__, in one direction; and the carry after the last step, to advance from."""
         projected = product(jnp.swapaxes(x, 0, 1), self.w_x[0]) + self.b[0]
         zeros = jnp.zeros((len(x), self.w_h.shape[1]))
-        h, last = scan_lstm(projected, self.w_h[0], State(zeros, zeros))
+        h, last = scan_lstm(projected, self.w_h[0], LSTMCarry(zeros, zeros))
         return jnp.swapaxes(h, 0, 1), last
 
-    def advance(self, x: jax.Array, state: State) -> State:
-        """One step in one direction. x: [B, F]; the state's arrays are [B, H].
+    def advance(self, x: jax.Array, carry: LSTMCarry) -> LSTMCarry:
+        """One step in one direction. x: [B, F]; the carry's arrays are [B, H].
 
-        Without the axis of copies: with it XLA turns the weights round in each step.
+        Without the axis of LSTMs: with it XLA transposes the weights in each step.
         """
-        return _cell(x @ self.w_x[0] + self.b[0], state, self.w_h[0])[0]
+        return _cell(x @ self.w_x[0] + self.b[0], carry, self.w_h[0])[0]
+
+
+def dropout(x: jax.Array, share: float, layer: int, key: jax.Array | None) -> jax.Array:
+    """Inverted dropout.
+
+    Args:
+        x: outputs of a layer, [...].
+        share: that is dropped; the rest is scaled up by 1 / (1 - share).
+        layer: its number, so that each layer's draw is its own.
+        key: PRNG key of the training step; without it nothing is dropped.
+    """
+    if key is None or not share:
+        return x
+    keep = 1 - share
+    kept = jax.random.bernoulli(jax.random.fold_in(key, layer), keep, x.shape)
+    return jnp.where(kept, x / keep, 0)

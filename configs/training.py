@@ -1,0 +1,44 @@
+"""What the configs of all models say of training, and those of LSTMs of their kernels."""
+
+from ml_collections import ConfigDict
+
+from musicjax.config import Config
+
+
+def get_train() -> ConfigDict:
+    train = ConfigDict()
+    train.epochs = 50
+    train.batch_size = 10
+    # Where in a song examples begin: all (every element), beginning, or bars (an epoch draws bar
+    # lines of each song).
+    train.starts = "all"
+    train.stride = 1  # of "all": an epoch takes every stride-th example, the next those beside them
+    train.per_song = 1  # else: examples of each song in an epoch
+    train.shuffle = True  # another order of examples each epoch
+    train.short_songs = "pad"  # or "leave_out", but for "all"
+    train.transpose_range = (0, 0)  # semitones down and up, drawn for each example
+    train.optimizer = "adam"  # or "rmsprop", "adadelta"
+    train.learning_rate = 1e-3
+    train.schedule = "constant"  # or "cosine", down to 0 at the last epoch
+    train.clip_norm = 0.0  # of the gradient; 0: none
+    train.steps_per_call = 10  # training steps in one compiled call
+    train.checkpoint_minutes = 10.0  # besides the end of each epoch
+    train.devices = 1  # of each process, that share a batch; 0: all, on a CPU its cores
+    train.huge_pages = True  # of memory, from glibc: for large models
+    train.device_cache_megabytes = 256.0  # encoded songs up to this size are kept on the devices
+    return train
+
+
+def get_lstm() -> ConfigDict:
+    model = ConfigDict()
+    model.residual_dtype = "float32"  # or "bfloat16", on accelerators: of what is kept of all steps
+    model.remat = 0  # steps of a block that the backward pass computes again, to keep less; 0: none
+    model.kernel = "scan"  # or "cudnn", a GPU's own LSTM
+    return model
+
+
+def small(config: Config) -> None:
+    """Training settings of the variants for tests."""
+    config.train.epochs = 2
+    config.train.learning_rate = 1e-2
+    config.train.huge_pages = False

@@ -1,0 +1,1 @@
+"""Sources and an encoding -> a corpus folder of encoded songs."""

@@ -1,0 +1,369 @@
+"""Music as numbers: what an encoding is.
+
+    Song -> encode -> elements, in shards -> fit, renumber -> rows of a corpus's data.npy
+         <- decode <-                        elements <- unpack <- rows
+
+An element is what a model predicts: a token, or a step of notes. Elements are of one of two kinds:
+
+    "ids"       int32 [T], 0 for none; a model gives a probability to each of `size` ids
+    "matrix"    0 or 1 [T, N, C], all 0 for none; a model gives one to each of N x C bits
+
+Time is counted in units, `units_per_quarter` of them to a quarter note.
+
+Axes: B batch, T element, N note, C bit.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
+
+import numpy as np
+
+from musicjax.config import settings_of
+from musicjax.errors import InputError
+from musicjax.music.song import Meter, Song, Track
+from musicjax.system import files
+
+Array = Any  # of numpy or jax
+Sums = dict[str, np.ndarray]
+
+
+class EncodedSong(NamedTuple):
+    """What becomes of one song.
+
+    Attributes:
+        elements: as `Encoding.shard` takes them; it has a length.
+        content: a digest by which songs are held out: the same for the same music.
+        same_notes: a digest that is the same for the same notes in whatever key.
+        layout: what `positions` and `starts` must know of the song; JSON.
+        sums: int [] or [...]: counts that are summed over a corpus, such as notes left out.
+    """
+
+    elements: Any
+    content: str
+    same_notes: str
+    layout: dict[str, Any]
+    sums: dict[str, Any]
+
+
+class ShardSong(NamedTuple):
+    """A song of a shard.
+
+    Attributes:
+        elements: its rows of the shard's data.
+        symbols: of the shard, see `Encoding.shard`.
+        training: whether it is in the training split.
+    """
+
+    elements: np.ndarray
+    symbols: Sequence[str]
+    training: bool
+
+
+class Table(NamedTuple):
+    """A table of a report: its rows are as long as its columns; shares are floats."""
+
+    name: str
+    title: str
+    text: str
+    columns: tuple[str, ...]
+    rows: list[tuple]
+
+
+class Plot(NamedTuple):
+    """A picture of a report.
+
+    Attributes:
+        name: of its file.
+        series: label -> (kind, x, y); kind is "line", "points" or "stems".
+        log: both axes are logarithmic.
+    """
+
+    name: str
+    title: str
+    xlabel: str
+    ylabel: str
+    series: dict[str, tuple[Literal["line", "points", "stems"], np.ndarray, np.ndarray]]
+    log: bool = False
+
+
+class Encoding(Protocol):
+    """One way to write music as numbers. Frozen and hashable: it is a static argument of jax.
+
+    Its dataclass fields are settings, each read from the field of `config.data` of that name.
+
+    Attributes:
+        name: that data.encoding gives it.
+        kind: of its elements.
+        element: what people call one: "token", "step".
+        units_per_quarter: of time.
+        unit_elements: whether each element lasts one unit.
+    """
+
+    name: ClassVar[str]
+    kind: ClassVar[Literal["ids", "matrix"]]
+    element: ClassVar[str]
+    units_per_quarter: ClassVar[int]
+    unit_elements: ClassVar[bool] = False
+
+    @classmethod
+    def from_config(cls, data: Any) -> Self:
+        """The encoding that `config.data` describes.
+
+        Raises:
+            InputError: a setting that cannot be.
+        """
+        return settings_of(cls, data, "data")
+
+    # --- song -> elements -----------------------------------------------------------------------
+
+    def encode(self, song: Song) -> EncodedSong:
+        """A prepared song.
+
+        Raises:
+            SongError: it cannot be encoded; `reason` is counted.
+        """
+        ...
+
+    def shard(self, songs: list[Any]) -> tuple[np.ndarray, list[str]]:
+        """What a worker keeps of some songs: their elements end to end, and the texts of the
+        symbols that the elements number, where an encoding does not know its ids beforehand.
+        """
+        return np.concatenate([self.rows(0), *songs]), []
+
+    def rows(self, count: int) -> np.ndarray:
+        """`count` rows of a corpus's data, of zeros."""
+        return np.zeros(count, np.int32)
+
+    def fit(self, songs: Iterable[ShardSong]) -> Self:
+        """This encoding, knowing the ids of a corpus. It need not iterate the songs."""
+        return self
+
+    def renumber(self, elements: np.ndarray, symbols: Sequence[str]) -> np.ndarray:
+        """A shard's elements as rows of a corpus."""
+        return elements
+
+    def save(self, folder: Path) -> None:
+        """Writes what `fit` found, if it finds anything, to a corpus folder or a work dir."""
+
+    def load(self, folder: Path) -> Self:
+        """This encoding, knowing what `save` wrote.
+
+        Raises:
+            InputError: missing or damaged.
+        """
+        return self
+
+    # --- rows -> elements -> music --------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an element: () or (N, C)."""
+        return ()
+
+    @property
+    def size(self) -> int:
+        """Ids that a model predicts, 0 among them; of kind "ids"."""
+        raise NotImplementedError
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How often each id comes in the training songs; of kind "ids"."""
+        raise NotImplementedError
+
+    def unpack(self, rows: Array) -> Array:
+        """Elements [...] or [..., N, C] of a corpus's rows, of numpy or jax. Rows of zeros are
+        elements of zeros.
+        """
+        return rows
+
+    def all_elements(self, rows: Array) -> Array:
+        """As `unpack`, also those that a model does not know; `decode` takes them."""
+        return self.unpack(rows)
+
+    def transposed(self, elements: Array, semitones: Array) -> Array:
+        """Elements [B, T, ...] moved by int [B], of numpy or jax.
+
+        Raises:
+            InputError: elements of this encoding cannot be transposed.
+        """
+        raise InputError(
+            f"train.transpose_range is set, but {self.name} cannot be transposed while training; "
+            "expected (0, 0)"
+        )
+
+    def decode(
+        self, elements: np.ndarray, *, start: int = 0, units: int | None = None, **track: Any
+    ) -> list[Track]:
+        """The tracks of elements, at `units_per_quarter` ticks to a quarter note.
+
+        Args:
+            elements: [T, ...].
+            start: onset of the first, in ticks.
+            units: what comes later than so many ticks after it is cut off.
+            **track: name, program, is_drum and velocity of the tracks, as far as the elements do
+                not determine them.
+        """
+        ...
+
+    def text(self, elements: np.ndarray) -> str:
+        """Elements as people read them, with blanks between."""
+        ...
+
+    def units(self, elements: Array) -> Array:
+        """int [...]: how far each element moves time on; of numpy or jax."""
+        ...
+
+    def onsets(self, elements: np.ndarray) -> np.ndarray:
+        """int [T]: the unit at which each element begins, the first at 0."""
+        units = self.units(elements)
+        return np.cumsum(units) - units
+
+    def length(self, elements: np.ndarray) -> int:
+        """Units until the last element has ended."""
+        return int((self.onsets(elements) + self.units(elements)).max(initial=0))
+
+    def rests(self, elements: Array) -> Array:
+        """bool [...]: where no note sounds; of numpy or jax."""
+        ...
+
+    @property
+    def keeps_instruments(self) -> bool:
+        """Whether elements distinguish instruments; else all tracks are merged."""
+        return False
+
+    @property
+    def streams(self) -> int:
+        """Instruments whose elements each move on a time of their own."""
+        return 1
+
+    # --- places in time -------------------------------------------------------------------------
+
+    def positions(self, layout: Mapping[str, Any], start: int, stop: int) -> np.ndarray:
+        """int32 [stop - start]: the place in the bar of each unit of a song's time, from 0; before
+        the song its first bar goes on backwards.
+        """
+        return np.zeros(stop - start, np.int32)
+
+    def bar_lines(self, layout: Mapping[str, Any], length: int, window: int) -> np.ndarray:
+        """int [...]: elements at which a bar begins and `window` elements follow in a song of
+        `length`; the first of all if they never do.
+        """
+        return np.zeros(1, np.int64)
+
+    def meters(self, layout: Mapping[str, Any], start: int) -> tuple[Meter, ...]:
+        """The meters of a song's time from unit `start` on, which is tick 0; () if not known."""
+        return ()
+
+    def prime(
+        self, song: Song, length: int | None, unknown: str
+    ) -> tuple[np.ndarray, int, dict[str, Any]]:
+        """The end of a prepared song; as it is here, where no element is unknown to a model.
+
+        Args:
+            song: as `encode` takes it.
+            length: elements at most; None: all.
+            unknown: what becomes of elements that the model does not know: "nearest" (the most
+                similar known), "drop", or "error".
+        Returns:
+            elements as a model reads them [P, ...], the unit of the song's time at which the first
+            begins, and the song's layout.
+        Raises:
+            InputError: a model does not know an element, if `unknown` is "error".
+            SongError: as `encode`.
+        """
+        elements, *_, layout, _ = self.encode(song)
+        rows = self.renumber(*self.shard([elements]))
+        start = 0 if length is None else max(len(rows) - length, 0)
+        return self.unpack(rows[start:]), self.length(self.unpack(rows[:start])), layout
+
+    # --- what a corpus is like ------------------------------------------------------------------
+
+    def statistics(self, total: Sums, training: Sums) -> dict[str, Any]:
+        """For a corpus's manifest: "counts" (int by name) and what baselines need.
+
+        Args:
+            total: the sums of all songs, "length" among them.
+            training: of the training songs.
+        """
+        return {"counts": {f"{self.element}s": int(total["length"])}}
+
+    def describe(self, statistics: Mapping[str, Any]) -> list[str]:
+        """Lines for people about a corpus; the first goes on from "100 songs of 120 files, "."""
+        name = f"{self.element}s"
+        return [f"{statistics['counts'][name]} {name}"]
+
+    def report(self, songs: Sequence[np.ndarray]) -> tuple[list[Table], list[Plot]]:
+        """Tables and pictures about a corpus, of the rows of its songs."""
+        return [], []
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedIds(Encoding):
+    """A start for encodings of kind "ids" that know their ids beforehand: no song has others.
+
+    Attributes:
+        id_counts: how often each comes in the training songs, found by `fit`.
+    """
+
+    kind: ClassVar[Literal["ids", "matrix"]] = "ids"
+    id_counts: tuple[int, ...] = ()
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """See Encoding."""
+        return self.id_counts or (0,) * self.size
+
+    def fit(self, songs: Iterable[ShardSong]) -> Self:
+        """Counts the ids of the training songs."""
+        counts = np.zeros(self.size, np.int64)
+        for song in songs:
+            if song.training:
+                counts += np.bincount(song.elements, minlength=self.size)
+        return dataclasses.replace(self, id_counts=tuple(counts.tolist()))
+
+    def save(self, folder: Path) -> None:
+        """Writes counts.json."""
+        files.write_text(folder / "counts.json", json.dumps(self.id_counts))
+
+    def load(self, folder: Path) -> Self:
+        """See Encoding."""
+        path = folder / "counts.json"
+        try:
+            counts = tuple(map(int, json.loads(path.read_text())))
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(f"{path}: not counts ({error}); encode the songs again") from None
+        if len(counts) != self.size:
+            raise InputError(
+                f"{path}: {len(counts)} counts, expected {self.size}; encode the songs again"
+            )
+        return dataclasses.replace(self, id_counts=counts)
+
+    def statistics(self, total: Sums, training: Sums) -> dict[str, Any]:
+        """See Encoding; needs the sum "repeats" of elements that equal the one before."""
+        following = max(int(training["length"] - training["songs"]), 1)
+        repeats = int(training["repeats"])
+        return {**super().statistics(total, training), "repeat_share": repeats / following}
+
+
+def digest(content: bytes) -> str:
+    """128 bits in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def shares_of_notes(durations: Mapping[float, int], polyphony: Mapping[int, int]) -> list[Plot]:
+    """Pictures of how often each duration in quarters occurs, and each number of notes at once."""
+
+    def shares(name: str, title: str, xlabel: str, times: Mapping[Any, int]) -> Plot:
+        value, number = np.array(sorted(times.items())).T
+        shown = number / number.sum() >= 1e-3
+        share = number / number.sum()
+        return Plot(name, title, xlabel, "share", {"": ("stems", value[shown], share[shown])})
+
+    return [
+        shares("durations", "Durations", "quarters", durations),
+        shares("polyphony", "Notes at once", "notes; 0: silence", polyphony),
+    ]

@@ -1,0 +1,479 @@
+"""The encoding "note_states": for each step of a sixteenth and each note, two bits.
+
+    [play, articulate]   00 rest, 11 the note starts in this step, 10 it sounds on from before
+
+01 cannot occur (one cannot articulate a rest) and is read as a rest. Steps are counted from bar
+lines: a song is cut into stretches of one meter, and each stretch begins a grid of its own.
+
+Axes: T time step, N note (low to high), C bit.
+Source: paper section 2.1, after Johnson's and Shiebler's converters [3], [6].
+Differs: (1) notes shorter than a step are kept as one step; (2) the last step's notes end; (3) any
+resolution and any meter whose bars are whole steps; (4) the same pitch in several tracks sounds
+until the last of them ends, and each attack is kept; (5) a song between the grid's points can be
+moved onto it (`align`).
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+import numpy as np
+
+from musicjax.config import ANY, at_least, expect, setting, settings_of
+from musicjax.encodings.base import (
+    Array,
+    EncodedSong,
+    Encoding,
+    Plot,
+    Sums,
+    Table,
+    digest,
+    shares_of_notes,
+)
+from musicjax.errors import SongError
+from musicjax.music.song import Meter, Song, Tempo, Track, pitch_name
+
+STEPS_PER_QUARTER = 4
+LOWEST, HIGHEST = 24, 101  # MIDI pitches; 78 notes
+_PHRASE = 16  # steps; shorter bars that divide it are counted together
+_MOST_REPORTED = 1000  # songs, evenly spread, whose matrices a report unpacks
+
+
+class NoteStateError(SongError):
+    """A song without a note state matrix. `reason`: "meter", "no_note_in_range" or "too_long"."""
+
+
+class Bars(NamedTuple):
+    """A stretch of one meter: bars of `length` steps, from `step` on."""
+
+    step: int
+    length: int
+
+
+class NoteStates(NamedTuple):
+    """A song's note state matrix, and what the encoding lost.
+
+    Attributes:
+        states: uint8 [T, N, 2].
+        bars: the stretches of one meter, in order.
+        notes: of the song.
+        outside: notes left out, being lower or higher than the matrix.
+        moved: by what the notes came later to meet the grid, in steps (-0.5..0.5).
+    """
+
+    states: np.ndarray
+    bars: tuple[Bars, ...]
+    notes: int
+    outside: int
+    moved: float
+
+
+def song_to_note_state(
+    song: Song,
+    *,
+    lowest: int = LOWEST,
+    highest: int = HIGHEST,
+    align: bool = False,
+    most_steps: int = 1_000_000,
+) -> NoteStates:
+    """Samples all of a song's tracks, merged, on the grid of sixteenths. Half a step rounds up.
+
+    Args:
+        song: any song; choose its part first; drums count as notes.
+        lowest, highest: MIDI pitches, both included; N = highest - lowest + 1. Notes outside are
+            left out and counted.
+        align: first move the song by the part of a step that its onsets have in common.
+        most_steps: T is at most this.
+    Returns:
+        NoteStates; T is the step at which the last note ends.
+    Raises:
+        NoteStateError: "meter": bars that are no whole number of steps; "no_note_in_range";
+            "too_long".
+    """
+    notes = song.notes().astype(np.int64)
+    inside = notes[(notes[:, 2] >= lowest) & (notes[:, 2] <= highest)]
+    if not len(inside):
+        spans = f"{notes[:, 2].min()} to {notes[:, 2].max()}" if len(notes) else "none"
+        raise NoteStateError(
+            song.source,
+            "no_note_in_range",
+            f"its pitches are {spans}; the matrix holds {lowest} to {highest}",
+        )
+    grid = _Grid(song)
+    onset, end = inside[:, 0], inside[:, 0] + inside[:, 1]
+    moved = 0.0
+    if align:
+        # The mean direction of the onsets, a step being a whole turn.
+        mean = np.exp(2j * np.pi * grid.place(onset)).mean()
+        ticks_per_step = song.ticks_per_quarter / STEPS_PER_QUARTER
+        shift = -round(float(np.angle(mean)) / (2 * np.pi) * ticks_per_step)
+        moved = shift / ticks_per_step
+        onset, end = np.maximum(onset + shift, 0), np.maximum(end + shift, 0)
+    first = grid.steps(onset)
+    last = np.maximum(grid.steps(end), first + 1)
+    length = int(last.max())
+    if length > most_steps:
+        raise NoteStateError(song.source, "too_long", f"{length} steps, at most {most_steps}")
+    pitch = inside[:, 2] - lowest
+    changes = np.zeros((length + 1, highest - lowest + 1), np.int32)
+    np.add.at(changes, (first, pitch), 1)
+    np.add.at(changes, (last, pitch), -1)
+    states = np.zeros((length, changes.shape[1], 2), np.uint8)
+    states[..., 0] = np.cumsum(changes[:-1], axis=0) > 0
+    states[first, pitch, 1] = 1
+    bars = tuple(bar for bar in grid.bars if bar.step < length)
+    return NoteStates(states, bars, len(notes), len(notes) - len(inside), moved)
+
+
+class _Grid:
+    """From ticks to steps: a grid of sixteenths that begins anew where the meter changes."""
+
+    def __init__(self, song: Song):
+        self.ticks_per_quarter = song.ticks_per_quarter
+        # What begins after the music matters to no note.
+        meters = [meter for meter in song.meters_from_start if meter.tick <= song.end_ticks]
+        starts, bars, step = [], [], 0
+        for meter in meters:
+            if starts:
+                step += int(self._round(np.array(meter.tick - starts[-1])))
+            length = STEPS_PER_QUARTER * meter.quarters
+            if length.denominator > 1:
+                raise NoteStateError(
+                    song.source,
+                    "meter",
+                    f"a bar of {meter.numerator}/{meter.denominator} at tick {meter.tick} is no "
+                    "whole number of sixteenths",
+                )
+            starts.append(meter.tick)
+            bars.append(Bars(step, int(length)))
+        self._ticks = np.array(starts, np.int64)
+        self._steps = np.array([bar.step for bar in bars], np.int64)
+        # A stretch shorter than half a step holds no step.
+        self.bars = [
+            bar
+            for bar, after in zip(bars, [*bars[1:], None], strict=True)
+            if after is None or after.step > bar.step
+        ]
+
+    def _round(self, ticks: np.ndarray) -> np.ndarray:
+        doubled = 2 * STEPS_PER_QUARTER * ticks + self.ticks_per_quarter
+        return doubled // (2 * self.ticks_per_quarter)
+
+    def _stretch(self, ticks: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self._ticks, ticks, side="right") - 1
+
+    def steps(self, ticks: np.ndarray) -> np.ndarray:
+        """The nearest step of each tick; never past the next stretch's first."""
+        stretch = self._stretch(ticks)
+        steps = self._steps[stretch] + self._round(ticks - self._ticks[stretch])
+        after = np.append(self._steps[1:], np.iinfo(np.int64).max)[stretch]
+        return np.minimum(steps, after)
+
+    def place(self, ticks: np.ndarray) -> np.ndarray:
+        """How many steps each tick is from its stretch's beginning, with fractions."""
+        since = ticks - self._ticks[self._stretch(ticks)]
+        return since * STEPS_PER_QUARTER / self.ticks_per_quarter
+
+
+def beat_positions(bars: Sequence[Bars], start: int, stop: int) -> np.ndarray:
+    """Where in its bar each step is.
+
+    Bars of a length that divides 16 are counted together, up to 16 steps: many files say 1/4.
+
+    Args:
+        bars: of a song.
+        start, stop: steps; those before the song continue its first bars backwards.
+    Returns:
+        int32 [stop - start], from 0.
+    """
+    steps = np.arange(start, stop)
+    firsts = np.array([bar.step for bar in bars])
+    stretch = np.maximum(np.searchsorted(firsts, steps, side="right") - 1, 0)
+    lengths = np.array([phrase_length(bar) for bar in bars])
+    return ((steps - firsts[stretch]) % lengths[stretch]).astype(np.int32)
+
+
+def phrase_length(bar: Bars) -> int:
+    """Steps after which the beat positions of a stretch come again."""
+    return _PHRASE if _PHRASE % bar.length == 0 else bar.length
+
+
+def note_state_to_track(
+    states: np.ndarray,
+    *,
+    lowest: int = LOWEST,
+    start: int = 0,
+    velocity: int = 80,
+    program: int = 0,
+    is_drum: bool = False,
+    name: str = "",
+) -> Track:
+    """The notes of a note state matrix, at STEPS_PER_QUARTER ticks to a quarter note.
+
+    A note lasts until it is struck again, or does not play. One that plays without having been
+    struck begins where it first plays.
+
+    Args:
+        states: 0 or 1 [T, N, 2], or [T, N, 1] of the play bit alone.
+        lowest: MIDI pitch of the first note.
+        start: onset of the first step, in ticks.
+        velocity, program, is_drum, name: of the track.
+    """
+    play = states[..., 0].astype(bool)
+    before = np.pad(play, ((1, 0), (0, 0)))[:-1]
+    begins = play & ~before
+    if states.shape[-1] == 2:
+        begins |= play & states[..., 1].astype(bool)
+    after = np.pad(begins | ~play, ((0, 1), (0, 0)), constant_values=True)[1:]
+    # Transposed, the n-th beginning of a note and its n-th end belong together.
+    pitch, onset = np.nonzero(begins.T)
+    _, last = np.nonzero((play & after).T)
+    return Track(
+        name=name,
+        program=program,
+        is_drum=is_drum,
+        onset_ticks=onset + start,
+        duration_ticks=last + 1 - onset,
+        pitch=pitch + lowest,
+        velocity=np.full(len(onset), velocity),
+    )
+
+
+def note_state_to_song(
+    states: np.ndarray, *, qpm: float = 120.0, bars: Sequence[Bars] = (), **track: Any
+) -> Song:
+    """The song of a note state matrix.
+
+    Args:
+        states: as in note_state_to_track.
+        qpm: tempo in quarter notes a minute.
+        bars: of the matrix, for the meters; 4/4 without.
+        **track: as in note_state_to_track.
+    """
+    return Song(
+        (note_state_to_track(states, **track),),
+        STEPS_PER_QUARTER,
+        meters=meters_of(bars),
+        tempos=(Tempo(0, qpm),),
+    )
+
+
+def meters_of(bars: Sequence[Bars]) -> tuple[Meter, ...]:
+    """The meters of stretches, at STEPS_PER_QUARTER ticks to a quarter note."""
+    quarters = STEPS_PER_QUARTER
+    return tuple(
+        Meter(step, length // quarters, 4) if length % quarters == 0 else Meter(step, length, 16)
+        for step, length in bars
+    )
+
+
+def pack(states: np.ndarray) -> np.ndarray:
+    """uint8 [T, ceil(N C / 8)]: the bits of a matrix [T, N, C], note after note."""
+    return np.packbits(states.reshape(len(states), -1), axis=-1)
+
+
+def unpack(packed: Array, notes: int, bits: int) -> Array:
+    """uint8 [..., N, C]: what `pack` packed, of numpy or jax."""
+    flat = packed.__array_namespace__().unpackbits(packed, axis=-1, count=notes * bits)
+    return flat.reshape(*packed.shape[:-1], notes, bits)
+
+
+@dataclasses.dataclass(frozen=True)
+class NoteStateEncoding(Encoding):
+    """Note state matrices; rows of a corpus are packed bits.
+
+    A song's layout is {"bars": [[step, length], ...], "moved": steps}.
+
+    Attributes:
+        lowest, highest: MIDI pitches, both included.
+        articulate: whether there are two bits a note, or play alone.
+        align: whether songs between the grid's points are moved onto it.
+    """
+
+    name: ClassVar[str] = "note_states"
+    kind: ClassVar[Literal["ids", "matrix"]] = "matrix"
+    element: ClassVar[str] = "step"
+    units_per_quarter: ClassVar[int] = STEPS_PER_QUARTER
+    unit_elements: ClassVar[bool] = True
+
+    lowest: int = setting(at_least(0))
+    highest: int = setting(at_least(0))
+    articulate: bool = setting(ANY)
+    align: bool = setting(ANY)
+
+    @classmethod
+    def from_config(cls, data: Any) -> Self:
+        """See Encoding."""
+        encoding = settings_of(cls, data, "data")
+        low, high = encoding.lowest, encoding.highest
+        expect(low <= high, "data.lowest", low, f"a MIDI pitch up to data.highest ({high})")
+        expect(high < 128, "data.highest", high, "a MIDI pitch, at most 127")
+        return encoding
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Notes N and bits C of an element."""
+        return self.highest - self.lowest + 1, 2 if self.articulate else 1
+
+    # --- song -> elements -----------------------------------------------------------------------
+
+    def states(self, song: Song) -> NoteStates:
+        """A prepared song's matrix.
+
+        Raises:
+            NoteStateError: there is none.
+        """
+        encoded = song_to_note_state(
+            song, lowest=self.lowest, highest=self.highest, align=self.align
+        )
+        return encoded if self.articulate else encoded._replace(states=encoded.states[..., :1])
+
+    def encode(self, song: Song) -> EncodedSong:
+        """See Encoding. The sums: notes, those of them that are outside of the matrix, and
+        `_transitions`.
+        """
+        encoded = self.states(song)
+        states, packed = encoded.states, pack(encoded.states)
+        pitches = np.flatnonzero(states.max(0).any(-1))
+        lowest, highest = int(pitches[0]), int(pitches[-1])
+        same = pack(states[:, lowest : highest + 1]).tobytes()
+        return EncodedSong(
+            packed,
+            content=digest(pack(states[:, lowest // 12 * 12 :]).tobytes()),
+            same_notes=digest(f"{highest - lowest} ".encode() + same),
+            layout={"bars": [list(bar) for bar in encoded.bars], "moved": round(encoded.moved, 3)},
+            sums={
+                "notes": encoded.notes,
+                "outside": encoded.outside,
+                "transitions": _transitions(states).tolist(),
+            },
+        )
+
+    def rows(self, count: int) -> np.ndarray:
+        """See Encoding."""
+        notes, bits = self.shape
+        return np.zeros((count, -(-notes * bits // 8)), np.uint8)
+
+    # --- rows -> elements -> music --------------------------------------------------------------
+
+    def unpack(self, rows: Array) -> Array:
+        """See Encoding."""
+        return unpack(rows, *self.shape)
+
+    def transposed(self, elements: Array, semitones: Array) -> Array:
+        """See Encoding; what leaves the matrix is lost, silence takes its place."""
+        xp = elements.__array_namespace__()
+        notes = elements.shape[2]
+        source = xp.arange(notes) - semitones[:, None]
+        inside = ((source >= 0) & (source < notes))[:, None, :, None]
+        index = xp.clip(source, 0, notes - 1)[:, None, :, None]
+        moved = xp.take_along_axis(elements, index, axis=2)
+        return xp.where(inside, moved, xp.zeros_like(moved))
+
+    def decode(
+        self, elements: np.ndarray, *, start: int = 0, units: int | None = None, **track: Any
+    ) -> list[Track]:
+        """See Encoding."""
+        states = elements[:units]
+        return [note_state_to_track(states, lowest=self.lowest, start=start, **track)]
+
+    def text(self, elements: np.ndarray) -> str:
+        """See Encoding: each step's notes, those that sound on in brackets; "rest" if none does."""
+        steps = []
+        for state in elements:
+            notes = [
+                pitch_name(note + self.lowest)
+                if state[note, -1]
+                else f"({pitch_name(note + self.lowest)})"
+                for note in np.flatnonzero(state[:, 0]).tolist()
+            ]
+            steps.append(".".join(notes) or "rest")
+        return " ".join(steps)
+
+    def units(self, elements: Array) -> Array:
+        """See Encoding: one each."""
+        return elements.__array_namespace__().ones(elements.shape[:-2], np.int32)
+
+    def rests(self, elements: Array) -> Array:
+        """See Encoding."""
+        return ~(elements[..., 0] > 0).any(-1)
+
+    # --- places in time -------------------------------------------------------------------------
+
+    def positions(self, layout: Mapping[str, Any], start: int, stop: int) -> np.ndarray:
+        """See Encoding."""
+        return beat_positions(_bars(layout), start, stop)
+
+    def bar_lines(self, layout: Mapping[str, Any], length: int, window: int) -> np.ndarray:
+        """See Encoding; bars shorter than four quarters are counted together."""
+        bars = _bars(layout)
+        ends = [*(bar.step for bar in bars[1:]), length]
+        lines = np.concatenate(
+            [
+                np.arange(bar.step, end, phrase_length(bar))
+                for bar, end in zip(bars, ends, strict=True)
+            ]
+        )
+        fitting = lines[lines + window <= length]
+        return fitting if len(fitting) else lines[:1]
+
+    def meters(self, layout: Mapping[str, Any], start: int) -> tuple[Meter, ...]:
+        """See Encoding."""
+        bars = _bars(layout)
+        before = [bar for bar in bars if bar.step <= start]
+        after = [bar for bar in bars if bar.step > start]
+        return meters_of(
+            [Bars(max(bar.step - start, 0), phrase_length(bar)) for bar in (*before[-1:], *after)]
+        )
+
+    # --- what a corpus is like ------------------------------------------------------------------
+
+    def statistics(self, total: Sums, training: Sums) -> dict[str, Any]:
+        """See Encoding. transitions: int [8], see `_transitions`."""
+        return {
+            "counts": {
+                "steps": int(total["length"]),
+                "notes": int(total["notes"]),
+                "outside": int(total["outside"]),
+            },
+            "transitions": training["transitions"].tolist(),
+        }
+
+    def describe(self, statistics: Mapping[str, Any]) -> list[str]:
+        """See Encoding."""
+        counts = statistics["counts"]
+        lines = [f"{counts['steps']} steps"]
+        if counts["outside"]:
+            lines.append(
+                f"{counts['outside']} of {counts['notes']} notes are lower or higher than the "
+                "matrix and left out"
+            )
+        return lines
+
+    def report(self, songs: Sequence[np.ndarray]) -> tuple[list[Table], list[Plot]]:
+        """See Encoding."""
+        durations, polyphony = Counter(), Counter()
+        for song in songs[:: -(-len(songs) // _MOST_REPORTED)]:
+            states = self.unpack(np.asarray(song)).astype(bool)
+            play = states[..., 0].T.ravel()  # note by note
+            struck = play & ~np.pad(states[:-1, :, 0], [(1, 0), (0, 0)]).T.ravel()
+            struck |= states[..., 1:].any(-1).T.ravel()
+            lengths = np.bincount(np.cumsum(struck)[play])[1:]
+            durations.update((lengths / STEPS_PER_QUARTER).tolist())
+            polyphony.update(states[..., 0].sum(1).tolist())
+        return [], shares_of_notes(durations, polyphony)
+
+
+def _bars(layout: Mapping[str, Any]) -> list[Bars]:
+    return [Bars(*bar) for bar in layout["bars"]]
+
+
+def _transitions(states: np.ndarray) -> np.ndarray:
+    """int [8]: how often a cell [play, articulate] follows one that played, or not: index
+    4 played before + 2 play + articulate. What a baseline needs that repeats the last step.
+    """
+    play, articulate = states[..., 0], states[..., 1:].sum(-1, dtype=np.uint8)
+    states_seen = 2 * play + articulate
+    states_seen[1:] += 4 * play[:-1]
+    return np.bincount(states_seen.ravel(), minlength=8)

@@ -1,0 +1,1 @@
+"""A work dir or pieces -> figures, beside baselines."""

@@ -1,0 +1,103 @@
+"""A model's metrics on its held-out test songs, beside baselines on the same music."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from musicjax.config import settings_of
+from musicjax.errors import InputError
+from musicjax.evaluation.baselines import BASELINES
+from musicjax.models import build_model
+from musicjax.models.base import Batch, Model, Prediction
+from musicjax.training import compilation_cache, workdir
+from musicjax.training.dataset import Examples, ordered_batches
+from musicjax.training.settings import ExampleSettings, TrainSettings
+from musicjax.training.trainer import make_evaluate
+
+Results = dict[str, dict[str, float]]
+
+
+def evaluate(folder: str | Path, *, checkpoint: str = "best", window: int | None = None) -> Results:
+    """The test songs' metrics of a model, and of baselines.
+
+    Args:
+        folder: work dir of a run of musicjax.train.
+        checkpoint: "best" or "last".
+        window: elements of an example; default: as trained. A model that fits any window then
+            reads longer contexts; its examples follow one another.
+    Returns:
+        for each of "model", "unweighted" (if its training weighed elements) and the baselines
+        the metrics of the model.
+    Raises:
+        InputError: no such work dir, no test song, or a window that does not fit the model.
+    """
+    compilation_cache.enable()
+    trained = workdir.load_trained(folder, checkpoint)
+    config, model = trained.config, trained.model
+    batch_size = settings_of(TrainSettings, config.train, "train").batch_size
+    if window:
+        if not model.any_window:
+            raise InputError(
+                f"window is {window}; {folder} holds a model with weights for examples of "
+                f"{model.window}, and cannot be measured on others"
+            )
+        # As many elements at once as in training.
+        batch_size = max(batch_size * model.window // window, 1)
+        config.model.window = window
+        if config.train.starts != "all":
+            config.train.starts = "bars"
+        model = build_model(config, model.encoding)
+    corpus = workdir.load_songs(folder)
+    settings = settings_of(ExampleSettings, config.train, "train")
+    examples = Examples(corpus, "test", model, settings, training=False)
+
+    def batches() -> Iterable[Batch]:
+        return ordered_batches(examples, batch_size)
+
+    measure = make_evaluate(model)
+    results = {"model": measure(trained.params, batches())}
+    unweighted = model.unweighted(trained.params)
+    if unweighted is not trained.params:
+        results["unweighted"] = measure(unweighted, batches())
+    statistics = corpus.manifest["statistics"]
+    for name, baseline in BASELINES.items():
+        if baseline.kind == model.encoding.kind:
+            metrics = score(
+                model, batches(), lambda batch, b=baseline: b.predict(batch, statistics, model)
+            )
+            if metrics:
+                results[name] = metrics
+    return results
+
+
+def score(
+    model: Model, batches: Iterable[Batch], predict: Callable[[Batch], Prediction | None]
+) -> dict[str, float]:
+    """The metrics of predictions that no network made; {} if there are none.
+
+    Args:
+        model: scores them as its own.
+        batches: examples.
+        predict: what is predicted for a batch.
+    """
+    total: Counter[str] = Counter()
+    for batch in batches:
+        prediction = predict(batch)
+        if prediction is None:
+            return {}
+        _, sums = model.score(prediction, batch)
+        total.update({name: float(value) for name, value in sums.items()})
+    return model.metrics(total)
+
+
+def describe(results: Results) -> str:
+    """A table of the results; whole numbers are of the examples, and come below it."""
+    model = results["model"]
+    columns = [name for name, value in model.items() if isinstance(value, float)]
+    lines = [" " * 18 + "".join(f"{name:>{max(len(name) + 2, 10)}}" for name in columns)]
+    for name, metrics in results.items():
+        cells = (f"{metrics[c]:{max(len(c) + 2, 10)}.4f}" for c in columns)
+        lines.append(f"{name:18}" + "".join(cells))
+    counts = ", ".join(f"{value} {name}" for name, value in model.items() if name not in columns)
+    lines.append(f"on the test songs: {counts}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""A work dir and primes -> pieces of music."""

@@ -1,0 +1,205 @@
+"""What may be asked of generate: the one place where a setting, its range, default and help are;
+and which sampling rules read it.
+
+Free of jax, so that --help answers at once: a rule's function is imported when it is used.
+"""
+
+import dataclasses
+import importlib
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from musicjax.config import ANY, Rule, at_least, check_settings, one_of, setting
+from musicjax.errors import InputError
+from musicjax.registry import Registry
+
+# What each mode sets of the other options.
+MODES: dict[str, dict[str, Any]] = {
+    "sample": {},
+    "greedy": {"temperature": 0.0},
+    "best_of_three": {"top_k": 3},
+    "predict": {},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingRule:
+    """A rule: a function of musicjax.generation.sampling, or one like those from outside.
+
+    Attributes:
+        apply: the function, or where it is to be imported from: "package.module:function".
+        kinds: of elements that it is for.
+        settings: that it reads, by name: None for a field of Options; for a rule from outside the
+            field itself, made by musicjax.config.setting with a default and a help.
+    """
+
+    apply: Callable | str
+    kinds: tuple[Literal["ids", "matrix"], ...]
+    settings: Mapping[str, Any]
+
+    def load(self) -> Callable:
+        """The function."""
+        if not isinstance(self.apply, str):
+            return self.apply
+        module, _, function = self.apply.partition(":")
+        return getattr(importlib.import_module(module), function)
+
+
+def _rule(name: str, kinds: tuple, setting: str) -> SamplingRule:
+    return SamplingRule(f"musicjax.generation.sampling:{name}", kinds, {setting: None})
+
+
+# Applied in this order; those from outside come last. To add one: register it, or declare it as an
+# entry point of the group musicjax.rules.
+RULES: Registry[SamplingRule] = Registry(
+    "rules",
+    "a sampling rule",
+    {
+        "limit_rests": _rule("limit_rests", ("ids",), "max_rests"),
+        "limit_repeats": _rule("limit_repeats", ("ids",), "max_repeats"),
+        "limit_silence": _rule("limit_silence", ("matrix",), "max_silence"),
+        "temperature": _rule("temperature", ("ids", "matrix"), "temperature"),
+        "top_k": _rule("top_k", ("ids",), "top_k"),
+        "top_p": _rule("top_p", ("ids",), "top_p"),
+        "greedy": _rule("greedy", ("ids",), "temperature"),
+        "limit_notes": _rule("limit_notes", ("matrix",), "max_notes"),
+    },
+)
+
+
+def rules_for(kind: str) -> tuple[Callable, ...]:
+    """The functions of the rules for elements of a kind, in their order."""
+    return tuple(rule.load() for rule in RULES.values() if kind in rule.kinds)
+
+
+def _or_none(rule: Rule) -> Rule:
+    return Rule(lambda value: value is None or rule.holds(value), rule.expected)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to generate. Each field is a flag of the command line, with its help.
+
+    Raises:
+        InputError: a value out of range, or two that exclude one another.
+    """
+
+    num: int = setting(at_least(1), default=4, help="Pieces.")
+    length: int | None = setting(
+        _or_none(at_least(1)), default=None, help="Elements (tokens or steps) of each piece."
+    )
+    seconds: float | None = setting(
+        _or_none(Rule(lambda value: value > 0, "more than 0")),
+        default=None,
+        help="Playing time of each piece, instead of --length.",
+    )
+    seed: int = setting(
+        Rule(lambda value: 0 <= value < 2**31, "0 to 2147483647"),
+        default=0,
+        help="Seed of the first piece; the next has the next seed.",
+    )
+    mode: str = setting(
+        one_of(*MODES),
+        default="sample",
+        help="sample; greedy (the paper's: a temperature of 0); best_of_three (a top_k of 3); or "
+        "predict, each step of a test song from its steps before (the paper's, of note states).",
+    )
+    temperature: float = setting(
+        at_least(0, "0: greedy"), default=1.0, help="Lower: safer; higher: wilder; 0: greedy."
+    )
+    top_k: int = setting(
+        at_least(0, "0: all"), default=0, help="Draw among this many likeliest ids; 0: all."
+    )
+    top_p: float = setting(
+        Rule(lambda value: 0 < value <= 1, "more than 0 and at most 1"),
+        default=1.0,
+        help="Draw among the fewest ids that have this probability together; 1: all.",
+    )
+    max_rests: int = setting(at_least(0), default=2, help="Most rests in a row, of tokens.")
+    max_repeats: int = setting(
+        at_least(1), default=4, help="Most times that one token comes in a row."
+    )
+    max_silence: int = setting(
+        at_least(0),
+        default=16,
+        help="Silent steps after which a note gets likelier with each step, of note states.",
+    )
+    max_notes: int = setting(at_least(1), default=12, help="Most notes at once, of note states.")
+    unweight: bool = setting(
+        ANY, default=True, help="Take the training's class weights out; the paper did not."
+    )
+    prime: str | None = setting(
+        ANY, default=None, help="MIDI file whose end is continued; default: parts of test songs."
+    )
+    prime_length: int | None = setting(
+        _or_none(at_least(0)),
+        default=None,
+        help="Elements of the prime that the model reads; 0 begins from nothing.",
+    )
+    prime_track: str | None = setting(
+        ANY, default=None, help="The prime's part, as data.track; default: as trained."
+    )
+    unknown_tokens: str = setting(
+        one_of("error", "nearest", "drop"),
+        default="error",
+        help="What becomes of the prime's elements that training never saw: error, nearest (the "
+        "most similar known), or drop.",
+    )
+    include_prime: bool = setting(
+        ANY, default=True, help="Write the prime too, as a track of its own."
+    )
+    qpm: float | None = setting(
+        _or_none(Rule(lambda value: 4 <= value <= 1000, "4 to 1000 quarters a minute")),
+        default=None,
+        help="Tempo in quarters a minute; default: the prime's.",
+    )
+    checkpoint: str = setting(one_of("best", "last"), default="best", help="best or last.")
+
+    def __post_init__(self):
+        check_settings(self)
+        if self.length is not None and self.seconds is not None:
+            raise InputError(
+                f"length is {self.length} and seconds is {self.seconds}; give one of the two"
+            )
+
+    def check_kind(self, kind: str, element: str) -> None:
+        """Checks that no setting is given whose rules are not for elements of a kind.
+
+        Raises:
+            InputError: one is.
+        """
+        used, idle = set(), set()
+        for rule in RULES.values():
+            (used if kind in rule.kinds else idle).update(rule.settings)
+        idle -= used
+        given = {
+            field.name
+            for field in dataclasses.fields(self)
+            if field.name in idle and getattr(self, field.name) != field.default
+        }
+        if idle & MODES[self.mode].keys():
+            given.add("mode")
+        for name in sorted(given):
+            raise InputError(
+                f"{name} is {getattr(self, name)!r}, which has no effect on a model of {element}s; "
+                "leave it out"
+            )
+
+    def sampling_settings(self) -> dict[str, Any]:
+        """The numbers that sampling rules read, by name; the mode's among them."""
+        names = itertools.chain.from_iterable(rule.settings for rule in RULES.values())
+        return {name: getattr(self, name) for name in names} | MODES[self.mode]
+
+
+def options_class() -> type[Options]:
+    """Options, with a field more for each setting of a sampling rule from outside."""
+    added = [
+        (name, type(field.default), field)
+        for rule in RULES.values()
+        for name, field in rule.settings.items()
+        if field is not None
+    ]
+    if not added:
+        return Options
+    return dataclasses.make_dataclass("Options", added, bases=(Options,), frozen=True)

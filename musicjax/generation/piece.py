@@ -1,0 +1,251 @@
+"""Generated pieces of music: made by the model of a work dir, written as files."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from musicjax.config import settings_of
+from musicjax.corpus.store import Corpus, Manifest
+from musicjax.encodings.base import Encoding
+from musicjax.errors import InputError
+from musicjax.evaluation import metrics
+from musicjax.evaluation.metrics import Passage
+from musicjax.generation import primes as priming
+from musicjax.generation.loop import continue_primes
+from musicjax.generation.options import Options, rules_for
+from musicjax.generation.primes import Prime
+from musicjax.music import midi
+from musicjax.music.song import Song, Tempo, Track
+from musicjax.rendering.piano_roll import COLOURS, plot_piano_roll
+from musicjax.system import files
+from musicjax.training import compilation_cache, workdir
+from musicjax.training.dataset import Examples
+from musicjax.training.settings import ExampleSettings
+from musicjax.training.workdir import Trained
+
+_LENGTH_MULTIPLE = 64  # lengths are rounded up to one, so that few compile anew
+
+
+class Piece(NamedTuple):
+    """A generated piece.
+
+    Attributes:
+        song: the prime's tracks (if wanted) and the generated ones.
+        seed: it was drawn by; the same seed and prime give the same piece.
+        prime: what it goes on from.
+        passage: the generated part alone, in the key of training.
+        metrics: of the passage, by name, as in musicjax.evaluation.metrics.
+        text: of its elements.
+    """
+
+    song: Song
+    seed: int
+    prime: Prime
+    passage: Passage
+    metrics: dict[str, float]
+    text: str
+
+
+def generate(folder: str | Path, options: Options | None = None) -> list[Piece]:
+    """Generates pieces with the model of a work dir.
+
+    Raises:
+        InputError: no such work dir, or options or a prime that do not fit its model.
+    """
+    options = options or Options()
+    if not Path(folder).is_dir():
+        raise InputError(f"workdir is {str(folder)!r}, which is no folder; train one first")
+    song = midi.read_song(options.prime) if options.prime else None
+    compilation_cache.enable()
+    trained = workdir.load_trained(folder, options.checkpoint)
+    encoding = trained.model.encoding
+    options.check_kind(encoding.kind, encoding.element)
+    test_songs = workdir.load_songs(folder)
+    make = predict if options.mode == "predict" else continue_songs
+    return make(trained, test_songs, song, options)
+
+
+def continue_songs(
+    trained: Trained, test_songs: Corpus, song: Song | None, options: Options
+) -> list[Piece]:
+    """Pieces that go on from a song's end, or else from parts of test songs.
+
+    Args:
+        trained: a model; its class weights are taken out if the options say so.
+        test_songs: of its work dir.
+        song: prime, or None.
+        options: what to generate.
+    Raises:
+        InputError: a prime or a length that does not fit the model.
+    """
+    model, encoding, seeds = trained.model, trained.model.encoding, _seeds(options)
+    prime_length, length = model.plan(options.prime_length, options.length)
+    if song:
+        data = trained.config.data
+        is_drum = test_songs.manifest["is_drum"]
+        prime = priming.prime_from_song(song, model, data, options, prime_length, is_drum)
+        primes = [prime] * options.num
+    else:
+        settings = settings_of(ExampleSettings, trained.config.train, "train")
+        primes = [
+            priming.prime_from_corpus(test_songs, model, settings, prime_length, seed)
+            for seed in seeds
+        ]
+    qpm = [options.qpm or prime.qpm for prime in primes]
+    units = [2**31 - 1] * options.num
+    if options.seconds:
+        units = [_units(options.seconds, each, encoding) for each in qpm]
+        # No element is shorter than a unit, and each stream takes its own.
+        _, length = model.plan(prime_length, max(units) * encoding.streams)
+    elements = priming.stack(primes, encoding)
+    longest = -(-length // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
+    made, count = continue_primes(
+        model,
+        model.unweighted(trained.params) if options.unweight else trained.params,
+        elements,
+        priming.positions(primes, elements.shape[1], longest, model),
+        jax.vmap(jax.random.key)(np.array(seeds)),
+        options.sampling_settings(),
+        length,
+        np.minimum(np.array(units, np.int64) * encoding.streams, 2**31 - 1).astype(np.int32),
+        rules=rules_for(encoding.kind),
+        length=longest,
+    )
+    return [
+        _piece(
+            np.asarray(made[i, : int(count)]),
+            encoding,
+            test_songs.manifest,
+            primes[i],
+            seeds[i],
+            qpm[i],
+            units=units[i] if options.seconds else None,
+            names=("prime", "generated"),
+            include_prime=options.include_prime,
+        )
+        for i in range(options.num)
+    ]
+
+
+def predict(
+    trained: Trained, test_songs: Corpus, song: Song | None, options: Options
+) -> list[Piece]:
+    """The paper's output: each element of a song as the model expects it, knowing those before.
+
+    Args and errors are those of `continue_songs`.
+    """
+    model, encoding, window = trained.model, trained.model.encoding, trained.model.window
+    if song:
+        data, is_drum = trained.config.data, test_songs.manifest["is_drum"]
+        whole = priming.prime_from_song(song, model, data, options, None, is_drum)
+        start = whole.elements[:window]
+        padding = [(1, window - len(start)), *[(0, 0)] * len(encoding.shape)]
+        passages = [whole._replace(elements=start, heard=start, start=0)]
+        batches = [
+            {
+                "elements": np.pad(start, padding)[None],
+                "positions": encoding.positions(whole.layout, -1, window)[None],
+            }
+        ]
+    else:
+        settings = settings_of(ExampleSettings, trained.config.train, "train")
+        examples = Examples(test_songs, "test", model, settings, training=False)
+        numbers = (options.seed + np.arange(options.num)) % len(examples)
+        passages = [priming.passage_of(test_songs, *examples.place(n)) for n in numbers.tolist()]
+        batches = [
+            examples.gather(examples.data, examples.locate(numbers[i : i + 1]))
+            for i in range(len(numbers))
+        ]
+    expected = jax.jit(model.predict)
+    return [
+        _piece(
+            np.asarray(expected(trained.params, batch)[0])[: len(passage.elements)],
+            encoding,
+            test_songs.manifest,
+            passage,
+            options.seed + i,
+            options.qpm or passage.qpm,
+            names=("song", "predicted"),
+            include_prime=options.include_prime,
+            together=True,
+        )
+        for i, (passage, batch) in enumerate(zip(passages, batches, strict=True))
+    ]
+
+
+def _seeds(options: Options) -> list[int]:
+    return list(range(options.seed, options.seed + options.num))
+
+
+def _units(seconds: float, qpm: float, encoding: Encoding) -> int:
+    return int(np.ceil(seconds / 60 * qpm * encoding.units_per_quarter))
+
+
+def _piece(
+    elements: np.ndarray,
+    encoding: Encoding,
+    manifest: Manifest,
+    prime: Prime,
+    seed: int,
+    qpm: float,
+    *,
+    names: tuple[str, str],
+    include_prime: bool,
+    units: int | None = None,
+    together: bool = False,
+) -> Piece:
+    """A piece of generated elements; `together` puts them beside the prime, not after it."""
+    voice = {"program": manifest["program"], "is_drum": manifest["is_drum"]}
+    if units is not None:
+        elements = elements[encoding.onsets(elements) < units]
+    length = encoding.length(elements)
+    length = length if units is None else min(length, units)
+
+    def song(tracks: list[Track]) -> Song:
+        return Song(
+            tuple(track for track in tracks if len(track)),
+            encoding.units_per_quarter,
+            meters=encoding.meters(prime.layout, prime.start),
+            tempos=(Tempo(0, qpm),),
+        )
+
+    tracks, start = [], 0
+    if include_prime:
+        tracks = encoding.decode(prime.heard, name=names[0], **voice)
+        start = 0 if together else encoding.length(prime.heard)
+    tracks = tracks + encoding.decode(elements, start=start, units=units, name=names[1], **voice)
+    alone = song(encoding.decode(elements, units=units, name=names[1], **voice))
+    passage = Passage(alone, length, elements, encoding.element)
+    return Piece(
+        song(tracks).transposed(-prime.semitones),
+        seed,
+        prime,
+        passage,
+        metrics.measure(passage),
+        encoding.text(elements),
+    )
+
+
+def describe(piece: Piece) -> str:
+    """A line about a piece."""
+    figures = metrics.describe(piece.metrics, piece.passage.element)
+    return f"seed {piece.seed}: {figures}; after {piece.prime.name}"
+
+
+def write_pieces(pieces: list[Piece], output: str | Path, *, text: bool = False) -> list[Path]:
+    """Writes seed_<n>.mid and .png (and .txt with the elements) for each piece."""
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for piece in pieces:
+        path = output / f"seed_{piece.seed}.mid"
+        midi.write_song(piece.song, path)
+        title = f"seed {piece.seed}, after {piece.prime.name}"
+        colours = COLOURS[:2][-len(piece.song.tracks) :]  # the same for the music, prime or not
+        plot_piano_roll(piece.song, path.with_suffix(".png"), title=title, colours=colours)
+        if text:
+            files.write_text(path.with_suffix(".txt"), piece.text + "\n")
+        paths.append(path)
+    return paths

@@ -1,0 +1,110 @@
+"""Sampling rules: logits and what came before -> logits.
+
+A rule is one function of (logits, history, settings, encoding): settings are values of Options by
+name. musicjax.generation.options lists the rules, in the order in which they are applied.
+
+Axes: B piece, V ids, C bit; logits of ids are [B, V], those of a note's bits [B, C].
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from musicjax.encodings.base import Encoding
+
+Settings = Mapping[str, Any]
+_NEVER = -1e9
+
+
+class History(NamedTuple):
+    """What came before the element that is to be drawn.
+
+    Attributes:
+        last: [B, ...], the last element.
+        repeats: int32 [B], how many times it has come in a row.
+        rests: int32 [B], rests in a row so far.
+        num_notes: int32 [B], of an element drawn note by note: notes that sound in it so far.
+    """
+
+    last: jax.Array
+    repeats: jax.Array
+    rests: jax.Array
+    num_notes: jax.Array | None = None
+
+
+def limit_rests(
+    logits: jax.Array, history: History, settings: Settings, encoding: Encoding
+) -> jax.Array:
+    """After `max_rests` rests in a row a note must come."""
+    is_rest = encoding.rests(jnp.arange(logits.shape[-1]))
+    return jnp.where((history.rests >= settings["max_rests"])[:, None] & is_rest, _NEVER, logits)
+
+
+def limit_repeats(
+    logits: jax.Array, history: History, settings: Settings, encoding: Encoding
+) -> jax.Array:
+    """After `max_repeats` times in a row an id cannot come again."""
+    again = jnp.arange(logits.shape[-1]) == history.last[:, None]
+    return jnp.where((history.repeats >= settings["max_repeats"])[:, None] & again, _NEVER, logits)
+
+
+def limit_silence(
+    logits: jax.Array, history: History, settings: Settings, encoding: Encoding
+) -> jax.Array:
+    """After `max_silence` silent elements, notes get likelier with each more: their logits rise
+    by 1.
+    """
+    excess = jnp.maximum(history.rests - settings["max_silence"], 0)[:, None]
+    return logits + jnp.where(jnp.arange(logits.shape[-1]) == 0, excess, 0.0)
+
+
+def temperature(
+    logits: jax.Array, history: History, settings: Settings, encoding: Encoding
+) -> jax.Array:
+    """Divides by `temperature`; 0 leaves the likeliest alone."""
+    return logits / jnp.maximum(settings["temperature"], 1e-6)
+
+
+def top_k(logits: jax.Array, history: History, settings: Settings, encoding: Encoding) -> jax.Array:
+    """Leaves the `top_k` likeliest; 0 leaves all."""
+
+    def cut(logits: jax.Array) -> jax.Array:
+        ranked = jnp.sort(logits, axis=-1)[:, ::-1]
+        k = jnp.clip(settings["top_k"], 1, logits.shape[-1])
+        least = jnp.take_along_axis(ranked, jnp.broadcast_to(k - 1, (len(logits), 1)), axis=1)
+        return jnp.where(logits < least, _NEVER, logits)
+
+    # Sorting takes as long as a causal model's step: only where it is asked for.
+    return jax.lax.cond(settings["top_k"] > 0, cut, lambda logits: logits, logits)
+
+
+def top_p(logits: jax.Array, history: History, settings: Settings, encoding: Encoding) -> jax.Array:
+    """Leaves the fewest that have the probability `top_p` together; 1 leaves all."""
+
+    def cut(logits: jax.Array) -> jax.Array:
+        ranked = jnp.sort(logits, axis=-1)[:, ::-1]
+        probability = jax.nn.softmax(ranked)
+        before = jnp.cumsum(probability, axis=-1) - probability  # of the ids ranked higher
+        kept = jnp.sum(before < settings["top_p"], axis=-1, keepdims=True)
+        least = jnp.take_along_axis(ranked, jnp.maximum(kept - 1, 0), axis=1)
+        return jnp.where(logits < least, _NEVER, logits)
+
+    return jax.lax.cond(settings["top_p"] < 1, cut, lambda logits: logits, logits)
+
+
+def greedy(
+    logits: jax.Array, history: History, settings: Settings, encoding: Encoding
+) -> jax.Array:
+    """At a `temperature` of 0 leaves one id."""
+    likeliest = jnp.arange(logits.shape[-1]) == logits.argmax(-1, keepdims=True)
+    return jnp.where((settings["temperature"] > 0) | likeliest, logits, _NEVER)
+
+
+def limit_notes(
+    logits: jax.Array, history: History, settings: Settings, encoding: Encoding
+) -> jax.Array:
+    """Where `max_notes` notes sound in an element, no more do."""
+    full = (history.num_notes >= settings["max_notes"])[:, None]
+    return jnp.where(full & (jnp.arange(logits.shape[-1]) == 0), _NEVER, logits)

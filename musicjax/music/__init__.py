@@ -1,0 +1,1 @@
+"""A song, and what is known of it."""

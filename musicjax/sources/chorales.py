@@ -1,0 +1,113 @@
+"""Bach's chorales, from the music21 package: no download. Of the 371 numbers in Riemenschneider's
+edition 21 repeat another, so that there are 350 songs.
+
+They are read from MusicXML once, in parallel (less than a minute on two cores), and kept as MIDI
+files in the user's cache folder, one track a voice; from there they are a folder like any other.
+"""
+
+import dataclasses
+import importlib.metadata
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import platformdirs
+
+from musicjax.errors import InputError
+from musicjax.music import midi
+from musicjax.music.song import KeySignature, Meter, Song, Tempo, Track
+from musicjax.sources.base import SongFile, Source
+from musicjax.sources.folder import Folder
+from musicjax.system import files, workers
+
+_TICKS_PER_QUARTER = 480
+_CHOIR_AAHS = 52
+_QPM = 80.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Chorales(Source):
+    """The chorales as MIDI files."""
+
+    default_track: ClassVar[str] = "soprano|bass"
+
+    @classmethod
+    def open(cls, source: str) -> Self | None:
+        """The source that is named "chorales"."""
+        return cls() if source == "chorales" else None
+
+    def find(self) -> list[SongFile]:
+        """The files, sorted by name; they are made by the first call."""
+        folder = cache_folder()
+        if not folder.is_dir():
+            try:
+                with files.new_folder(folder) as temporary:
+                    _render_all(temporary)
+            except (OSError, InputError):
+                if not folder.is_dir():
+                    raise
+                # Another process was first; its files are the same.
+        return Folder(folder).find()
+
+
+def cache_folder() -> Path:
+    """Where the MIDI files are kept; its name holds music21's version."""
+    version = importlib.metadata.version("music21")
+    return platformdirs.user_cache_path("musicjax") / f"chorales-music21-{version}"
+
+
+def _render_all(target: Path) -> None:
+    from music21.corpus import chorales
+    from tqdm import tqdm
+
+    names = sorted(set(map(str, chorales.Iterator(returnType="filename"))))
+    tasks = [(names[i : i + 8], target) for i in range(0, len(names), 8)]
+    with tqdm(total=len(names), desc="reading Bach's chorales (once)", unit="chorale") as bar:
+        for index, result in workers.run(_render, tasks, workers=workers.cores()):
+            if isinstance(result, workers.Failure):
+                raise RuntimeError(f"{tasks[index][0]}: {result.detail}")
+            bar.update(len(tasks[index][0]))
+
+
+def _render(names: list[str], target: Path) -> None:
+    from music21 import corpus
+
+    for name in names:
+        song = song_from_score(corpus.parse(name))
+        midi.write_song(song, target / f"{name.removeprefix('bach/')}.mid")
+
+
+def song_from_score(score: Any) -> Song:
+    """A music21 Score as a Song, one track a part. Ties are joined; repeats are not unfolded."""
+
+    def ticks(quarters: Any) -> int:
+        return round(quarters * _TICKS_PER_QUARTER)
+
+    tracks = []
+    for part in score.parts:
+        rows = [
+            (ticks(note.offset), ticks(note.quarterLength), pitch.midi)
+            for note in part.stripTies().flatten().notes
+            if note.quarterLength > 0  # grace notes have no length
+            for pitch in note.pitches
+        ]
+        if rows:
+            onset, duration, pitch = np.array(rows).T
+            velocity = np.full(len(rows), 80)
+            tracks.append(
+                Track(part.partName or "", _CHOIR_AAHS, False, onset, duration, pitch, velocity)
+            )
+    first = score.parts[0].flatten()
+    return Song(
+        tracks=tuple(tracks),
+        ticks_per_quarter=_TICKS_PER_QUARTER,
+        meters=tuple(
+            Meter(ticks(m.offset), m.numerator, m.denominator)
+            for m in first.getElementsByClass("TimeSignature")
+        ),
+        tempos=(Tempo(0, _QPM),),
+        keys=tuple(
+            KeySignature(ticks(k.offset), k.sharps, getattr(k, "mode", "major") == "minor")
+            for k in first.getElementsByClass("KeySignature")
+        ),
+    )

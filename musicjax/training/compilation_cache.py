@@ -1,0 +1,16 @@
+"""The cache of compiled programs, so that the next start need not compile them."""
+
+import jax
+import platformdirs
+
+
+def enable() -> None:
+    """Keeps compiled programs in the user's cache folder, unless jax has another setting.
+
+    JAX_COMPILATION_CACHE_DIR names another folder; JAX_ENABLE_COMPILATION_CACHE=0 keeps none.
+    """
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
+        folder = platformdirs.user_cache_path("musicjax") / "compiled"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    # By default only what takes a second is kept; a start compiles many small programs too.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

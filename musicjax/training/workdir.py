@@ -1,0 +1,121 @@
+"""The work dir of a run: what training writes, and what generate and evaluate need.
+
+    config.json        the config, with the version of this format
+    vocabulary.json    what the encoding found in the songs, if it finds anything
+    test_songs/        the held-out test songs, a corpus folder
+    checkpoints/       the last and the best (lowest validation loss) by Orbax
+    metrics.jsonl      one line an epoch; TensorBoard's events and loss.png show the same
+
+Nothing outside it is needed: it can be moved to another machine.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from musicjax.config import Config
+from musicjax.corpus.store import Corpus
+from musicjax.encodings import make_encoding
+from musicjax.errors import InputError
+from musicjax.models import build_model
+from musicjax.models.base import Model, Params
+from musicjax.system import files
+from musicjax.training.checkpoint import Checkpoints, has_checkpoint
+
+FORMAT = 6
+
+
+class Trained(NamedTuple):
+    """A model out of a work dir.
+
+    Attributes:
+        model: of the config; it holds its encoding.
+        params: as trained.
+        config: of the run.
+        step: of the checkpoint.
+    """
+
+    model: Model
+    params: Params
+    config: Config
+    step: int
+
+
+def save_songs(workdir: Path, corpus: Corpus) -> None:
+    """Writes what generate and evaluate need of a corpus."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    corpus.encoding.save(workdir)
+    shutil.rmtree(workdir / "test_songs", ignore_errors=True)
+    corpus.only("test").save(workdir / "test_songs")
+
+
+def load_songs(workdir: str | Path) -> Corpus:
+    """The held-out test songs.
+
+    Raises:
+        InputError: not a work dir, or damaged.
+    """
+    return Corpus.load(Path(workdir) / "test_songs")
+
+
+def save_config(workdir: Path, config: Config, fingerprint: str) -> None:
+    """Writes config.json."""
+    saved = {"format": FORMAT, "corpus": fingerprint, "config": config.to_dict()}
+    files.write_text(workdir / "config.json", json.dumps(saved, indent=2) + "\n")
+
+
+def load_config(workdir: str | Path) -> tuple[Config, str]:
+    """The config of a work dir, and the fingerprint of the corpus it was trained on.
+
+    Raises:
+        InputError: no work dir, or one of another version.
+    """
+    path = Path(workdir) / "config.json"
+    try:
+        saved = json.loads(path.read_text())
+        version, config, corpus = saved["format"], saved["config"], saved["corpus"]
+    except FileNotFoundError:
+        raise InputError(
+            f"{workdir}: not a work dir (no config.json); train one by "
+            f"python -m musicjax.train --config=configs/vocab.py --workdir={workdir}"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged ({error!r}); train again in a new --workdir") from None
+    if version != FORMAT:
+        raise InputError(
+            f"{workdir}: a work dir of format {version}; this musicjax reads {FORMAT}: train again "
+            "or use the musicjax that made it"
+        )
+    return ConfigDict(_with_tuples(config)), corpus
+
+
+def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    """The config's tuples, which JSON knows as lists."""
+
+    def restored(value: Any) -> Any:
+        if isinstance(value, dict):
+            return _with_tuples(value)
+        return tuple(value) if isinstance(value, list) else value
+
+    return {name: restored(value) for name, value in fields.items()}
+
+
+def load_trained(workdir: str | Path, which: str = "best") -> Trained:
+    """The model of a work dir.
+
+    Args:
+        workdir: of a run of musicjax.train.
+        which: "best" (lowest validation loss) or "last".
+    Raises:
+        InputError: no work dir, no checkpoint in it, or one of another version.
+    """
+    config, _ = load_config(workdir)
+    model = build_model(config, make_encoding(config.data).load(Path(workdir)))
+    if not has_checkpoint(workdir):
+        raise InputError(f"{workdir}: no checkpoint yet; train for at least one epoch")
+    with Checkpoints(workdir) as checkpoints:
+        params, step = checkpoints.load_params(model, which)
+    return Trained(model, params, config, step)

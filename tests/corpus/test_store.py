@@ -1,0 +1,154 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from conftest import encoded, load_config, settings
+
+from musicjax.corpus import build, preprocess, store
+from musicjax.corpus.preprocess import Preprocessing
+from musicjax.corpus.store import Corpus
+from musicjax.encodings.note_states import song_to_note_state, unpack
+from musicjax.errors import InputError
+from musicjax.music import midi
+
+
+@pytest.fixture(scope="module")
+def corpus(folder):
+    return encoded(settings(folder))
+
+
+def test_a_corpus_is_read_back_as_it_was(folder, corpus, tmp_path):
+    corpus.save(tmp_path / "corpus")
+    back = Corpus.load(tmp_path / "corpus")
+    np.testing.assert_array_equal(back.data, corpus.data)
+    assert isinstance(back.data, np.memmap)
+    assert back.songs == corpus.songs
+    assert back.manifest == corpus.manifest
+    assert back.skipped == corpus.skipped
+    encoding = back.encoding
+    assert encoding == corpus.encoding
+    assert sum(map(len, map(back.split, ("train", "validation", "test")))) == 30
+    # A song's ids are its tokens.
+    song, preprocessing = back.songs[7], Preprocessing.from_config(back.manifest["settings"])
+    prepared = preprocess.prepare(midi.read_song(folder / song.name), preprocessing)
+    expected = encoding.sequence(prepared.song).tokens
+    assert encoding.vocabulary.decode(back.rows(song).tolist()) == expected
+    # The vocabulary counts the training songs alone.
+    ids = np.concatenate([back.rows(song) for song in back.split("train")])
+    assert np.bincount(ids, minlength=encoding.size).tolist() == list(encoding.counts)
+    with pytest.raises(InputError, match="already exists"):
+        corpus.save(tmp_path / "corpus")
+
+
+def test_a_corpus_of_one_split(corpus, tmp_path):
+    test = corpus.only("test")
+    assert [song.name for song in test.songs] == [song.name for song in corpus.split("test")]
+    for mine, theirs in zip(test.songs, corpus.split("test"), strict=True):
+        np.testing.assert_array_equal(test.rows(mine), corpus.rows(theirs))
+    assert len(test.data) == sum(song.length for song in test.songs) < len(corpus.data)
+    test.save(tmp_path / "test")
+    assert Corpus.load(tmp_path / "test").songs == test.songs
+    # A corpus without a song of the split has no rows.
+    assert len(test.only("validation").data) == 0
+
+
+def test_a_corpus_of_note_states_is_read_back_as_it_was(folder, tmp_path):
+    data = load_config("tiny", "nsm").data
+    data.source, data.transpose = str(folder), False
+    corpus = encoded(data)
+    corpus.save(tmp_path / "corpus")
+    back = Corpus.load(tmp_path / "corpus")
+    assert not (tmp_path / "corpus" / "vocabulary.json").exists()
+    assert back.encoding == corpus.encoding
+    assert back.data.dtype == np.uint8
+    transitions = back.manifest["statistics"]["transitions"]
+    assert transitions == corpus.manifest["statistics"]["transitions"]
+    for song in back.songs:
+        expected = song_to_note_state(midi.read_song(folder / song.name)).states
+        np.testing.assert_array_equal(unpack(np.asarray(back.rows(song)), 78, 2), expected)
+        assert song.layout == {"bars": [[0, 16]], "moved": 0.0}
+    # What follows what in the training songs, all cells of it.
+    steps = sum(song.length for song in back.split("train"))
+    assert sum(transitions) == steps * 78
+
+
+def test_nothing_half_written_is_left(corpus, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        corpus.save(tmp_path / "corpus")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("format", "a corpus of format 3; this musicjax reads 4: encode it again"),
+        ("short data", r"damaged: data.npy holds \d+ rows, manifest.json says \d+ and songs.jsonl"),
+        ("wide data", r"damaged: data.npy holds uint8 .*; expected rows of int32 \(\)"),
+        ("no manifest", "not a corpus folder"),
+        ("no data", "not a corpus folder"),
+        ("no settings", "not a corpus folder"),
+        ("no encoding", "not a corpus folder"),
+        ("wrong setting", "not a corpus folder"),
+        ("no vocabulary", "not a vocabulary"),
+        ("bad json", "not a corpus folder"),
+        ("a song without a field", "not a corpus folder"),
+    ],
+)
+def test_a_damaged_corpus_is_one_clear_line(corpus, tmp_path, damage, message):
+    path = tmp_path / "corpus"
+    corpus.save(path)
+    manifest = json.loads((path / "manifest.json").read_text())
+    match damage:
+        case "format":
+            manifest["format"] = 3
+        case "short data":
+            np.save(path / "data.npy", np.load(path / "data.npy")[:-1])
+        case "wide data":
+            np.save(path / "data.npy", np.zeros((manifest["length"], 3), np.uint8))
+        case "no manifest":
+            manifest = None
+        case "no data":
+            (path / "data.npy").unlink()
+        case "no settings":
+            del manifest["settings"]
+        case "no encoding":
+            del manifest["settings"]["encoding"]
+        case "wrong setting":
+            manifest["settings"]["longest_rest"] = "long"
+        case "no vocabulary":
+            (path / "vocabulary.json").unlink()
+        case "bad json":
+            (path / "songs.jsonl").write_text("{")
+        case "a song without a field":
+            (path / "songs.jsonl").write_text('{"name": "a.mid"}\n')
+    if manifest:
+        (path / "manifest.json").write_text(json.dumps(manifest))
+    else:
+        (path / "manifest.json").unlink()
+    with pytest.raises(InputError, match=message) as caught:
+        Corpus.load(path)
+    assert "again" in str(caught.value)
+    assert store.is_corpus(path) == (damage != "no manifest")
+
+
+def test_lines_of_songs_hold_any_name(corpus, tmp_path):
+    names = ["line\nbreak\u2028.mid", "ünï\x1b[31m.mid", '"quoted".mid']
+    songs = [
+        dataclasses.replace(song, name=name)
+        for song, name in zip(corpus.songs, names, strict=False)
+    ]
+    songs += corpus.songs[len(names) :]
+    dataclasses.replace(corpus, songs=songs).save(tmp_path / "corpus")
+    assert Corpus.load(tmp_path / "corpus").songs == songs
+
+
+def test_any_folder_is_no_corpus_unless_it_has_a_manifest(folder, tmp_path):
+    assert not store.is_corpus(folder)
+    assert not store.is_corpus(tmp_path / "none")
+    build.encode_corpus(build.make_plan(settings(folder)), tmp_path / "c", number_of_workers=0)
+    assert store.is_corpus(tmp_path / "c")

@@ -1,0 +1,425 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import SHARED, load_config, make_song, make_track, random_song
+from hypothesis import given
+from hypothesis import strategies as st
+
+from musicjax.encodings import make_encoding
+from musicjax.encodings.note_states import (
+    Bars,
+    NoteStateEncoding,
+    NoteStateError,
+    beat_positions,
+    meters_of,
+    note_state_to_song,
+    note_state_to_track,
+    pack,
+    song_to_note_state,
+    unpack,
+)
+from musicjax.errors import InputError
+from musicjax.music import midi
+from musicjax.music.song import Meter
+
+REST, STRUCK, HELD = [0, 0], [1, 1], [1, 0]
+
+
+# --- song -> matrix --------------------------------------------------------------------------
+
+
+def cells(song, pitch=60, **options):
+    """The states of one pitch."""
+    return song_to_note_state(song, **options).states[:, pitch - 24].tolist()
+
+
+def test_a_note_is_struck_once_and_held():
+    song = make_song(make_track([(120, 360, 60), (480, 120, 60)]))
+    assert cells(song) == [REST, STRUCK, HELD, HELD, STRUCK]
+    assert song_to_note_state(song).states.shape == (5, 78, 2)
+
+
+def test_half_a_step_rounds_up():
+    song = make_song(make_track([(59, 120, 60), (60, 120, 61)]))
+    assert cells(song, 60) == [STRUCK, REST]
+    assert cells(song, 61) == [REST, STRUCK]
+
+
+@pytest.mark.parametrize("length", [1, 10, 59])
+def test_notes_shorter_than_a_step_stay(length):
+    assert cells(make_song(make_track([(240, length, 60)]))) == [REST, REST, STRUCK]
+
+
+def test_the_same_pitch_in_two_tracks_sounds_until_the_last_ends():
+    song = make_song(make_track([(0, 240, 60)]), make_track([(120, 480, 60)]))
+    assert cells(song) == [STRUCK, STRUCK, HELD, HELD, HELD]
+
+
+def test_empty_tracks_are_ignored():
+    song = make_song(make_track([]), make_track([(0, 240, 60)]), make_track([]))
+    assert cells(song) == [STRUCK, HELD]
+
+
+def test_pitches_outside_are_left_out_and_counted():
+    song = make_song(make_track([(0, 120, 23), (0, 120, 24), (0, 120, 101), (0, 120, 102)]))
+    encoded = song_to_note_state(song)
+    assert np.flatnonzero(encoded.states[0, :, 0]).tolist() == [0, 77]
+    assert (encoded.notes, encoded.outside) == (4, 2)
+
+
+def test_a_song_without_a_note_in_range_is_one_clear_line():
+    song = make_song(make_track([(0, 120, 10), (0, 120, 12)]), source="low.mid")
+    with pytest.raises(
+        NoteStateError, match=r"low.mid: no_note_in_range: .* 10 to 12; .* 24 to 10"
+    ):
+        song_to_note_state(song)
+
+
+def test_a_meter_that_the_grid_cannot_hold_is_one_clear_line():
+    song = make_song(make_track([(0, 480, 60)]), meters=(Meter(0, 3, 32),))
+    with pytest.raises(NoteStateError, match=r"meter: a bar of 3/32 at tick 0 is no whole number"):
+        song_to_note_state(song)
+
+
+def test_a_song_that_is_far_too_long_is_one_clear_line():
+    song = make_song(make_track([(0, 480_000, 60)]))
+    with pytest.raises(NoteStateError, match="too_long: 4000 steps, at most 100"):
+        song_to_note_state(song, most_steps=100)
+
+
+@pytest.mark.parametrize("ticks_per_quarter", [1, 2, 3, 5, 7, 25, 96, 220, 479, 1024, 32_767])
+def test_no_resolution_loses_steps_or_drifts(ticks_per_quarter):
+    beats = np.arange(400)
+    rows = np.stack([beats * ticks_per_quarter, np.full(400, ticks_per_quarter), 60 + beats % 12])
+    song = make_song(make_track(rows.T), ticks_per_quarter=ticks_per_quarter)
+    states = song_to_note_state(song).states
+    steps, pitches = np.nonzero(states[..., 1])
+    assert steps.tolist() == (4 * beats).tolist()
+    assert pitches.tolist() == (36 + beats % 12).tolist()
+    assert (states[..., 0].sum(1) == 1).all()
+
+
+def test_each_stretch_of_one_meter_is_aligned_to_its_bars():
+    # A pick-up of a quarter, two bars of 3/4, then 4/4 that begins off the first grid.
+    meters = (Meter(0, 1, 4), Meter(480, 3, 4), Meter(3360 + 50, 4, 4))
+    notes = [(0, 480, 60), (480, 480, 62), (3410, 480, 64), (3410 + 1920, 480, 65)]
+    song = make_song(make_track(notes), meters=meters)
+    encoded = song_to_note_state(song)
+    assert encoded.bars == (Bars(0, 4), Bars(4, 12), Bars(28, 16))
+    assert np.flatnonzero(encoded.states[..., 1].any(1)).tolist() == [0, 4, 28, 44]
+    beat = beat_positions(encoded.bars, -1, 46)
+    # A bar of 1/4 is counted on to 16, the step before the song as its last.
+    assert beat[:6].tolist() == [15, 0, 1, 2, 3, 0]
+    assert beat[1 + 4 : 1 + 29].tolist() == [*range(12), *range(12), 0]
+    assert beat[1 + 28 : 1 + 45].tolist() == [*range(16), 0]
+    assert meters_of(encoded.bars) == (Meter(0, 1, 4), Meter(4, 3, 4), Meter(28, 4, 4))
+    assert meters_of([Bars(3, 7)]) == (Meter(3, 7, 16),)
+
+
+@pytest.mark.parametrize("meters", [(Meter(0, 3, 4),), (Meter(0, 7, 8),), (Meter(1200, 5, 16),)])
+def test_no_meter_drops_a_song(meters):
+    plain = make_song(make_track([(i * 480, 480, 60 + i) for i in range(12)]))
+    other = make_song(*plain.tracks, meters=meters)
+    np.testing.assert_array_equal(
+        song_to_note_state(plain).states, song_to_note_state(other).states
+    )
+
+
+# --- matrix -> song --------------------------------------------------------------------------
+
+
+def test_the_last_notes_end():
+    states = np.zeros((3, 78, 2), np.uint8)
+    states[1:, 36] = 1
+    states[2, 36, 1] = 0
+    song = note_state_to_song(states, qpm=90, velocity=33)
+    assert song.notes().tolist() == [[1, 2, 60, 33]]
+    assert song.main_qpm == 90
+
+
+def test_a_rest_that_is_articulated_is_a_rest_and_a_held_note_begins_where_it_first_plays():
+    states = np.zeros((4, 78, 2), np.uint8)
+    states[0, 10] = [0, 1]
+    states[1, 10] = states[2, 10] = [1, 0]
+    track = note_state_to_track(states)
+    assert (track.onset_ticks.tolist(), track.duration_ticks.tolist()) == ([1], [2])
+
+
+def test_the_play_bit_alone_makes_notes():
+    states = np.zeros((4, 88, 1), np.uint8)
+    states[:2, 5] = states[3, 5] = 1
+    track = note_state_to_track(states, lowest=21, start=100)
+    assert track.onset_ticks.tolist() == [100, 103]
+    assert track.duration_ticks.tolist() == [2, 1]
+    assert track.pitch.tolist() == [26, 26]
+
+
+@pytest.mark.parametrize("shift", [0, 37, 60, -50, 119])
+def test_align_moves_a_song_onto_the_grid(shift):
+    plain = random_song(3)
+    late = make_song(make_track([(o + 480 + shift, d, p) for o, d, p, _ in plain.notes().tolist()]))
+    on_time = make_song(make_track([(o + 480, d, p) for o, d, p, _ in plain.notes().tolist()]))
+    aligned = song_to_note_state(late, align=True)
+    expected = song_to_note_state(on_time).states
+    # To the nearest step: 60 ticks or more late is a step.
+    whole = 1 if shift + round(aligned.moved * 120) == 120 else 0
+    np.testing.assert_array_equal(aligned.states[whole:], expected)
+    assert abs(aligned.moved) <= 0.5
+
+
+@st.composite
+def matrices(draw, bits=2):
+    steps, notes = draw(st.integers(1, 40)), 78
+    seed = draw(st.integers(0, 2**32 - 1))
+    rng = np.random.default_rng(seed)
+    play = rng.random((steps, notes)) < draw(st.floats(0.0, 0.9))
+    play[-1, rng.integers(notes)] = True  # the matrix ends with its last note
+    before = np.pad(play, ((1, 0), (0, 0)))[:-1]
+    struck = play & (~before | (rng.random(play.shape) < 0.3))
+    return np.stack([play, struck], axis=-1).astype(np.uint8)[..., :bits]
+
+
+@given(matrices())
+def test_states_to_song_to_states_is_exact(states):
+    np.testing.assert_array_equal(song_to_note_state(note_state_to_song(states)).states, states)
+
+
+@given(matrices())
+def test_pack_and_unpack(states):
+    packed = pack(states)
+    assert packed.shape == (len(states), 20)
+    np.testing.assert_array_equal(unpack(packed, 78, 2), states)
+
+
+@given(st.data())
+def test_every_note_is_articulated_once_in_a_step_and_plays_there(data):
+    rows = data.draw(
+        st.lists(
+            st.tuples(st.integers(0, 9000), st.integers(1, 2000), st.integers(0, 127)),
+            min_size=1,
+            max_size=40,
+        )
+    )
+    meters = data.draw(
+        st.lists(
+            st.builds(
+                Meter, st.integers(0, 9000), st.integers(1, 12), st.sampled_from([2, 4, 8, 16])
+            )
+        )
+    )
+    song = make_song(make_track([(0, 1, 60), *rows]), meters=tuple(meters))
+    encoded = song_to_note_state(song)
+    play, struck = np.moveaxis(encoded.states, -1, 0)
+    assert (play >= struck).all()
+    inside = {pitch - 24 for _, _, pitch in [(0, 1, 60), *rows] if 24 <= pitch <= 101}
+    assert set(np.flatnonzero(struck.any(0)).tolist()) == inside
+    assert not play[:, sorted(set(range(78)) - inside)].any()
+    # Held notes were played in the step before.
+    held = play & ~struck
+    assert (held[1:] <= play[:-1]).all()
+    assert not held[0].any()
+    again = song_to_note_state(note_state_to_song(encoded.states, bars=encoded.bars))
+    np.testing.assert_array_equal(again.states, encoded.states)
+    # Only a meter's last bars before the next can be cut, so their stretches come back.
+    assert again.bars == encoded.bars
+
+
+def round_trip(path):
+    encoded = song_to_note_state(midi.read_song(path))
+    again = song_to_note_state(note_state_to_song(encoded.states, bars=encoded.bars))
+    np.testing.assert_array_equal(again.states, encoded.states)
+    assert again.bars == encoded.bars
+    return encoded
+
+
+def test_round_trip_over_all_chorales(chorales):
+    for path in chorales.values():
+        assert round_trip(path).outside == 0
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real files of ../shared/midi")
+def test_round_trip_over_real_files():
+    read = 0
+    for path in sorted(SHARED.rglob("*.mid*")):
+        try:
+            round_trip(path)
+            read += 1
+        except midi.MidiError:
+            assert "broken" in path.parts
+    assert read > 1000
+
+
+# --- the encoding ----------------------------------------------------------------------------
+
+
+def encoding_of(**changes) -> NoteStateEncoding:
+    data = load_config("tiny", "nsm").data
+    data.update(changes)
+    encoding = make_encoding(data)
+    assert isinstance(encoding, NoteStateEncoding)
+    return encoding
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lowest": 102}, r"data.lowest is 102; expected a MIDI pitch up to data.highest \(101\)"),
+        ({"lowest": -1}, "data.lowest is -1; expected at least 0"),
+        ({"highest": 128}, "data.highest is 128; expected a MIDI pitch, at most 127"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_clear_line(changes, message):
+    with pytest.raises(InputError, match=message):
+        encoding_of(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "shape", "size"),
+    [({}, (78, 2), 20), ({"articulate": False}, (78, 1), 10), ({"lowest": 97}, (5, 2), 2)],
+)
+def test_a_song_becomes_packed_rows_of_its_matrix(changes, shape, size):
+    encoding, song = encoding_of(**changes), random_song(1).transposed(36)
+    assert (encoding.shape, encoding.rows(3).shape) == (shape, (3, size))
+    elements = encoding.encode(song).elements
+    assert (elements.dtype, elements.shape[1]) == (encoding.rows(0).dtype, size)
+    whole = song_to_note_state(song, lowest=encoding.lowest, highest=encoding.highest).states
+    np.testing.assert_array_equal(encoding.unpack(elements), whole[..., : shape[1]])
+    np.testing.assert_array_equal(encoding.states(song).states, whole[..., : shape[1]])
+    data, symbols = encoding.shard([elements, elements])
+    assert len(data) == 2 * len(elements)
+    assert symbols == []
+
+
+def test_a_song_between_the_grid_points_is_moved_if_asked_for():
+    late = make_song(make_track([(t * 480 + 50, 480, 60 + t % 12) for t in range(8)]))
+    encoded = encoding_of(align=True).encode(late)
+    assert encoded.layout == {"bars": [[0, 16]], "moved": -0.417}
+    assert encoding_of().encode(late).layout["moved"] == 0
+
+
+def test_the_sums_of_a_song():
+    # A silent step, a note of two steps, the same again, beside one outside of the matrix.
+    song = make_song(make_track([(120, 240, 60), (360, 120, 60), (0, 480, 5)]))
+    sums = encoding_of(lowest=60, highest=61).encode(song).sums
+    # Of note 61, 4 silent steps; of 60 silent, struck; then held and struck after it played.
+    assert sums == {"notes": 3, "outside": 1, "transitions": [5, 0, 0, 1, 0, 0, 1, 1]}
+
+
+def test_digests_know_the_same_music():
+    encoding, song = encoding_of(), random_song(1)
+    first = encoding.encode(song)
+    # By these songs are held out: another digest would move them to other splits.
+    assert first.content == "4d7e30ce18b94fb14472837600dd5e1b"
+    assert first.same_notes == "895982d7d30f1ba20d0605eec185b4f5"
+    assert first.sums["transitions"] == [14671, 0, 0, 42, 41, 0, 202, 20]
+    moved = encoding.encode(song.transposed(-12))
+    assert moved.same_notes == first.same_notes
+    moved = encoding.encode(song.transposed(5))
+    assert moved.same_notes == first.same_notes
+    assert moved.content != first.content
+    assert encoding.encode(random_song(2)).same_notes != first.same_notes
+
+
+@pytest.mark.parametrize("xp", [np, jnp])
+def test_units_and_rests_of_elements(xp):
+    encoding = encoding_of()
+    states = np.zeros((3, 78, 2), np.uint8)
+    states[1, 30] = [1, 0]
+    states[2, 30] = [0, 1]  # a rest that is articulated is a rest
+    states = xp.asarray(states)
+    assert encoding.units(states).tolist() == [1, 1, 1]
+    assert encoding.units(states[None]).shape == (1, 3)
+    assert encoding.rests(states).tolist() == [True, False, True]
+    assert encoding.onsets(np.asarray(states)).tolist() == [0, 1, 2]
+    assert encoding.length(np.asarray(states)) == 3
+
+
+@pytest.mark.parametrize("xp", [np, jnp])
+def test_what_a_transposition_moves_out_of_the_matrix_is_lost(xp):
+    encoding = encoding_of(lowest=60, highest=63)
+    states = np.zeros((3, 2, 4, 2), np.uint8)
+    states[:, 0, 0] = STRUCK
+    states[:, 1, 2] = HELD
+    moved = np.asarray(encoding.transposed(xp.asarray(states), xp.asarray(np.array([2, 0, -1]))))
+    assert moved.dtype == np.uint8
+    assert moved[0, 0].tolist() == [REST, REST, STRUCK, REST]
+    assert moved[0, 1].tolist() == [REST] * 4
+    np.testing.assert_array_equal(moved[1], states[1])
+    assert moved[2, 0].tolist() == [REST] * 4
+    assert moved[2, 1].tolist() == [REST, HELD, REST, REST]
+
+
+def test_steps_as_text():
+    states = np.zeros((4, 78, 2), np.uint8)
+    states[0, [36, 39]] = STRUCK
+    states[1, 36] = HELD
+    states[3, 46] = STRUCK
+    assert encoding_of().text(states) == "C4.Eb4 (C4) rest Bb4"
+
+
+def test_decoded_tracks_end_where_they_are_cut():
+    encoding, song = encoding_of(), random_song(1)
+    states = encoding.states(song).states
+    (track,) = encoding.decode(states, start=3, units=20, program=5, name="x")
+    assert (track.program, track.name) == (5, "x")
+    assert track.onset_ticks[0] == 3
+    assert int((track.onset_ticks + track.duration_ticks).max()) == 23
+
+
+def test_places_in_the_bar_bar_lines_and_meters():
+    encoding = encoding_of()
+    # Two bars of 3/4, then bars of 2/4, that are counted together to four quarters.
+    layout = {"bars": [[0, 12], [24, 8]], "moved": 0.0}
+    places = encoding.positions(layout, -1, 60)
+    assert places.dtype == np.int32
+    assert places.tolist() == [11, *range(12), *range(12), *range(16), *range(16), *range(4)]
+    assert encoding.bar_lines(layout, 60, 8).tolist() == [0, 12, 24, 40]
+    assert encoding.bar_lines(layout, 60, 30).tolist() == [0, 12, 24]
+    assert encoding.bar_lines(layout, 60, 61).tolist() == [0]  # no example fits
+    assert encoding.meters(layout, 0) == (Meter(0, 3, 4), Meter(24, 4, 4))
+    assert encoding.meters(layout, 12) == (Meter(0, 3, 4), Meter(12, 4, 4))
+    assert encoding.meters(layout, 40) == (Meter(0, 4, 4),)
+
+
+@pytest.mark.parametrize("articulate", [False, True])
+def test_a_prime_is_the_end_of_a_song(articulate):
+    encoding, song = encoding_of(articulate=articulate), random_song(1)
+    states = encoding.states(song).states
+    elements, start, layout = encoding.prime(song, 16, "error")
+    np.testing.assert_array_equal(elements, states[-16:])
+    assert (start, layout["bars"]) == (len(states) - 16, [[0, 16]])
+    elements, start, _ = encoding.prime(song, None, "error")
+    assert (len(elements), start) == (len(states), 0)
+    with pytest.raises(NoteStateError, match="no_note_in_range"):
+        encoding.prime(make_song(make_track([(0, 480, 5)])), 16, "error")
+
+
+def test_statistics_for_baselines():
+    encoding = encoding_of()
+    total = {"length": 100, "notes": 80, "outside": 3, "transitions": np.arange(8)}
+    statistics = encoding.statistics(
+        {name: np.array(n) for name, n in total.items()}, {"transitions": np.ones(8, int)}
+    )
+    assert statistics == {
+        "counts": {"steps": 100, "notes": 80, "outside": 3},
+        "transitions": [1] * 8,
+    }
+    assert encoding.describe(statistics) == [
+        "100 steps",
+        "3 of 80 notes are lower or higher than the matrix and left out",
+    ]
+    statistics["counts"]["outside"] = 0
+    assert encoding.describe(statistics) == ["100 steps"]
+
+
+@pytest.mark.parametrize("articulate", [False, True])
+def test_the_report_counts_notes(articulate):
+    # A quarter, twice an eighth of one pitch, that only articulate bits part, and silence.
+    song = make_song(make_track([(0, 480, 60), (0, 240, 64), (240, 240, 64), (960, 480, 60)]))
+    encoding = encoding_of(articulate=articulate)
+    _, (durations, polyphony) = encoding.report([encoding.encode(song).elements])
+    _, quarters, shares = durations.series[""]
+    expected = ([0.5, 1], [0.5, 0.5]) if articulate else ([1], [1])
+    assert (quarters.tolist(), shares.tolist()) == expected
+    _, notes, shares = polyphony.series[""]
+    assert (notes.tolist(), np.round(shares, 3).tolist()) == ([0, 1, 2], [0.333] * 3)

@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+from conftest import load_config, model_of
+from numpy.testing import assert_allclose, assert_array_equal
+
+from musicjax.evaluation.baselines import BASELINES
+from musicjax.evaluation.scores import score
+
+
+def token_model(**settings):
+    """Of conftest.VOCABULARY: ids 1 to 11, which came 12, 11, ... 2 times."""
+    config = load_config("tiny")
+    config.model.update(window=2, **settings)
+    return model_of(config)
+
+
+COUNTS = np.array([0, *range(12, 1, -1)])
+SHARES = COUNTS / COUNTS.sum()
+#                        known, again, unknown before, unknown target
+IDS = np.array([[1, 2, 3], [1, 2, 2], [4, 0, 5], [3, 7, 0]], np.int32)
+TOKENS = {"elements": IDS, "present": np.array([1, 1, 1, 1], np.float32)}
+
+
+def metrics(name, model, batch, **statistics):
+    baseline = BASELINES[name]
+    return score(model, [batch], lambda batch: baseline.predict(batch, statistics, model))
+
+
+def test_the_unigram_has_the_training_songs_frequencies():
+    model = token_model(class_weights=0.0)
+    found = metrics("unigram", model, TOKENS)
+    assert (found["tokens"], found["unseen"]) == (3, 1)
+    assert found["nll"] == pytest.approx(-np.log(SHARES[[3, 2, 5]]).mean())
+    assert found["accuracy"] == 0  # it expects id 1
+    assert found["loss"] == pytest.approx(found["nll"])
+
+
+def test_repeating_the_last_id():
+    model = token_model(class_weights=0.0)
+    prediction = BASELINES["repeat last"].predict(TOKENS, {"repeat_share": 0.25}, model)
+    assert prediction
+    assert_array_equal(prediction.guess, [2, 2, 1, 7])  # none follows an unknown: the unigram's
+    expected = [0.75 * SHARES[3], 0.75 * SHARES[2] + 0.25, SHARES[5]]
+    assert_allclose(prediction.nll[:3], -np.log(expected))
+    found = metrics("repeat last", model, TOKENS, repeat_share=0.25)
+    assert found["accuracy"] == pytest.approx(1 / 3)
+    assert found["nll"] == pytest.approx(-np.log(expected).mean())
+
+
+def test_the_weighted_unigram_is_the_best_for_a_loss_that_weighs_ids():
+    model = token_model(class_weights=1.0)
+    as_often = np.repeat(np.arange(12), COUNTS)  # as in the training songs
+    batch = {"elements": np.stack([as_often] * 3, axis=1), "present": np.ones(len(as_often))}
+    weighted, plain = (metrics(name, model, batch) for name in ("weighted unigram", "unigram"))
+    # With weights inverse to frequency it is uniform over the types.
+    assert weighted["loss"] == pytest.approx(np.log(11))
+    assert weighted["loss"] < plain["loss"]
+    assert weighted["nll"] > plain["nll"]
+
+
+def test_the_weighted_unigram_is_left_out_where_no_id_weighs_more():
+    model = token_model(class_weights=0.0)
+    assert BASELINES["weighted unigram"].predict(TOKENS, {}, model) is None
+    assert metrics("weighted unigram", model, TOKENS) == {}
+
+
+def state_model(**settings):
+    config = load_config("tiny_best", "nsm")
+    config.model.update(window=2, **settings)
+    config.data.update(lowest=60, highest=61)
+    return model_of(config)
+
+
+def states_batch():
+    states = np.zeros((1, 3, 2, 2), np.uint8)
+    states[0, 1:, 0] = [[1, 1], [1, 0]]  # struck, then held; the other note is silent
+    return {
+        "elements": states,
+        "positions": np.zeros((1, 3), np.int32),
+        "length": np.array([2], np.int32),
+        "present": np.ones(1, np.float32),
+    }
+
+
+# After silence 90 are silent, 2 held, 8 struck; after a note 20, 20 and 10.
+TRANSITIONS = [90, 0, 2, 8, 20, 0, 20, 10]
+
+
+def test_silence_has_the_training_songs_probabilities():
+    found = metrics("all silent", state_model(), states_batch(), transitions=TRANSITIONS)
+    play, struck = 42 / 154, 19 / 42  # half a cell added to each count
+    expected = -np.log([play * struck, 1 - play, play * (1 - struck), 1 - play]).sum()
+    assert found["nll"] * 2 == pytest.approx(expected)
+    assert found["loss"] == pytest.approx(found["nll"])
+    assert found["sse"] == 3  # the bits that are set
+    assert found["play_f1"] == 0
+
+
+def test_repeating_the_last_step_has_the_training_songs_probabilities():
+    found = metrics("repeat last step", state_model(), states_batch(), transitions=TRANSITIONS)
+    # Play, and struck given play: after silence, after a note.
+    (silent, first), (held, again) = [[11 / 102, 8.5 / 11], [31 / 52, 10.5 / 31]]
+    expected = [silent * first, 1 - silent, held * (1 - again), 1 - silent]
+    assert found["nll"] * 2 == pytest.approx(-np.log(expected).sum())
+    assert found["sse"] == 3  # struck out of silence: two bits; held, not struck again: one
+    assert found["play_precision"] == 1
+    assert found["play_recall"] == 0.5
+
+
+def test_a_model_of_squares_gets_no_likelihood():
+    model = state_model(loss="sse")
+    found = metrics("repeat last step", model, states_batch(), transitions=TRANSITIONS)
+    assert "nll" not in found
+    assert found["loss"] == found["sse"] == 3
+
+
+def test_padded_steps_and_absent_rows_do_not_count():
+    batch = states_batch()
+    batch = {name: np.concatenate([array, array]) for name, array in batch.items()}
+    batch["present"][1], batch["length"][0] = 0, 1
+    found = metrics("all silent", state_model(), batch, transitions=TRANSITIONS)
+    assert (found["steps"], found["sse"]) == (1, 2)

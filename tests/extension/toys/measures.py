@@ -1,0 +1,18 @@
+"""A measure of a passage, and a baseline."""
+
+import numpy as np
+
+from musicjax.evaluation.baselines import Baseline
+from musicjax.evaluation.metrics import Measure
+from musicjax.models.base import Prediction
+
+HIGHEST = Measure(lambda passage: int(passage.song.notes()[:, 2].max(initial=0)), "up to {}")
+
+
+def uniform(batch, statistics, model):
+    """Each id alike."""
+    rows, size = len(batch["elements"]), model.encoding.size
+    return Prediction(np.ones(rows, np.int32), np.full(rows, np.log(size - 1)))
+
+
+UNIFORM = Baseline(uniform, "ids")

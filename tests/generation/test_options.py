@@ -1,0 +1,146 @@
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+from conftest import ROOT
+
+from musicjax import cli
+from musicjax.config import at_least, setting
+from musicjax.errors import InputError
+from musicjax.generation.options import RULES, Options, SamplingRule, options_class, rules_for
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num": 0},
+        {"length": 0},
+        {"seconds": -1.0},
+        {"mode": "best"},
+        {"temperature": -0.1},
+        {"top_k": -1},
+        {"top_p": 0.0},
+        {"top_p": 1.5},
+        {"max_rests": -1},
+        {"max_repeats": 0},
+        {"max_silence": -1},
+        {"max_notes": 0},
+        {"prime_length": -1},
+        {"qpm": 0.0},
+        {"checkpoint": "first"},
+        {"seed": -1},
+        {"unknown_tokens": "ignore"},
+    ],
+)
+def test_a_value_that_is_not_allowed(change):
+    ((name, value),) = change.items()
+    with pytest.raises(InputError, match=rf"{name} is {value!r}; expected \w"):
+        Options(**change)
+
+
+def test_a_length_and_a_playing_time_exclude_one_another():
+    with pytest.raises(InputError, match=r"length is 8 and seconds is 2\.0; give one of the two"):
+        Options(length=8, seconds=2.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("matrix", {"top_k": 3}),
+        ("matrix", {"top_p": 0.5}),
+        ("matrix", {"max_rests": 1}),
+        ("matrix", {"max_repeats": 1}),
+        ("matrix", {"mode": "best_of_three"}),
+        ("ids", {"max_silence": 1}),
+        ("ids", {"max_notes": 1}),
+    ],
+)
+def test_a_setting_without_effect_on_the_model(kind, change):
+    ((name, value),) = change.items()
+    with pytest.raises(InputError, match=f"{name} is {value!r}, which has no effect on a model of"):
+        Options(**change).check_kind(kind, "element")
+    Options(**change).check_kind({"ids": "matrix", "matrix": "ids"}[kind], "element")
+
+
+@pytest.mark.parametrize("kind", ["ids", "matrix"])
+def test_what_has_an_effect_on_any_model(kind):
+    for options in (
+        Options(),
+        Options(temperature=0.5),
+        Options(mode="greedy"),
+        Options(num=2, length=3, prime_length=0, qpm=90.0),
+    ):
+        options.check_kind(kind, "element")
+
+
+def test_a_mode_sets_what_the_rules_read():
+    assert Options(temperature=0.7, top_k=5).sampling_settings() == {
+        "max_rests": 2,
+        "max_repeats": 4,
+        "max_silence": 16,
+        "temperature": 0.7,
+        "top_k": 5,
+        "top_p": 1.0,
+        "max_notes": 12,
+    }
+    assert Options(mode="greedy", temperature=0.7).sampling_settings()["temperature"] == 0
+    assert Options(mode="best_of_three").sampling_settings()["top_k"] == 3
+
+
+def test_each_kind_of_elements_has_its_rules_in_order():
+    def names(kind):
+        return [rule.__name__ for rule in rules_for(kind)]
+
+    assert names("ids") == [
+        "limit_rests",
+        "limit_repeats",
+        "temperature",
+        "top_k",
+        "top_p",
+        "greedy",
+    ]
+    assert names("matrix") == ["limit_silence", "temperature", "limit_notes"]
+
+
+def test_each_option_is_a_flag_with_a_help(monkeypatch):
+    values = flags.FlagValues()
+    monkeypatch.setattr(cli.flags, "FLAGS", values)
+    for kind in ("string", "bool", "integer", "float"):
+        define = getattr(flags, f"DEFINE_{kind}")
+        monkeypatch.setattr(
+            cli.flags,
+            f"DEFINE_{kind}",
+            lambda *args, define=define: define(*args, flag_values=values),
+        )
+    cli.define_options(Options)
+    assert set(values) >= {field.name for field in dataclasses.fields(Options)}
+    assert all(values[field.name].help for field in dataclasses.fields(Options))
+    values(["generate", "--num=2", "--seconds=7.5", "--nounweight", "--prime=a.mid"])
+    found = cli.parsed_options(Options, values)
+    assert found == Options(num=2, seconds=7.5, unweight=False, prime="a.mid")
+
+
+def test_a_rule_from_outside_brings_its_own_setting(monkeypatch):
+    def favour(logits, history, settings, encoding):
+        return logits.at[:, 1].add(settings["favour"])
+
+    field = setting(at_least(0), default=0.0, help="How much likelier id 1 is.")
+    monkeypatch.setattr(RULES, "_things", dict(RULES._things))
+    RULES.register("favour", SamplingRule(favour, ("ids",), {"favour": field}))
+    cls = options_class()
+    assert issubclass(cls, Options)
+    assert cls().sampling_settings()["favour"] == 0
+    assert cls(favour=2.5).sampling_settings()["favour"] == 2.5
+    assert rules_for("ids")[-1] is favour
+    with pytest.raises(InputError, match=r"favour is -1\.0; expected at least 0"):
+        cls(favour=-1.0)
+    with pytest.raises(InputError, match=r"favour is 2\.5, which has no effect"):
+        cls(favour=2.5).check_kind("matrix", "step")
+
+
+def test_options_are_free_of_jax():
+    code = "import sys, musicjax.generation.options; print('jax' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert found.stdout.strip() == "False"

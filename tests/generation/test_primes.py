@@ -1,0 +1,202 @@
+import numpy as np
+import pytest
+from conftest import encoded, make_song, make_track, model_of, random_song
+from runs import config_of, write_songs_of
+
+from musicjax.config import settings_of
+from musicjax.errors import InputError
+from musicjax.generation import primes as priming
+from musicjax.generation.options import Options
+from musicjax.training.settings import ExampleSettings
+
+
+@pytest.fixture(scope="module")
+def tokens(folder):
+    """A config, its corpus's test songs, and a model of eight tokens."""
+    return opened(config_of(folder))
+
+
+@pytest.fixture(scope="module")
+def steps(folder):
+    """The same of note states."""
+    return opened(config_of(folder, "nsm", "tiny_best"))
+
+
+def opened(config):
+    corpus = encoded(config.data)
+    config.data.update(corpus.manifest["settings"])  # as a work dir has them
+    return config, corpus.only("test"), model_of(config, corpus.encoding)
+
+
+def from_song(song, config, model, length, *, is_drum=False, **options):
+    return priming.prime_from_song(song, model, config.data, Options(**options), length, is_drum)
+
+
+def from_corpus(config, corpus, model, length, seed, **changes):
+    config = config.copy_and_resolve_references()
+    config.train.update(changes)
+    settings = settings_of(ExampleSettings, config.train, "train")
+    return priming.prime_from_corpus(corpus, model, settings, length, seed)
+
+
+# --- of a song ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", ["tiny", "tiny_best"])
+def test_the_end_of_a_song_in_the_key_of_training(folder, variant):
+    """Of the model with weights of its own for each step too."""
+    config = config_of(folder, "nsm", variant)
+    model = model_of(config)
+    song = random_song(5).transposed(4)
+    prime = from_song(song, config, model, 32)
+    whole = from_song(song, config, model, None)
+    np.testing.assert_array_equal(prime.elements, whole.elements[-32:])
+    np.testing.assert_array_equal(prime.heard, prime.elements)
+    assert (whole.start, prime.start) == (0, len(whole.elements) - 32)
+    assert prime.semitones == (-4 if config.data.transpose else 0)
+    assert prime.qpm == pytest.approx(100)
+    in_c = from_song(random_song(5), config, model, 32)
+    assert np.array_equal(prime.elements, in_c.elements) == config.data.transpose
+
+
+def test_the_last_tokens_of_a_song(tokens):
+    config, _, model = tokens
+    song = random_song(5)
+    prime = from_song(song, config, model, 8, unknown_tokens="nearest")
+    sequence = model.encoding.sequence(song).tokens
+    assert len(prime.elements) == 8
+    assert prime.start == sum(token.duration for token in sequence[:-8])
+    known = from_song(song, config, model, None, unknown_tokens="nearest")
+    np.testing.assert_array_equal(prime.elements, known.elements[-8:])
+
+
+def test_a_prime_of_nothing(tokens, steps):
+    for config, _, model in (tokens, steps):
+        if not model.min_prime:
+            prime = from_song(random_song(5), config, model, 0, unknown_tokens="drop")
+            assert prime.elements.shape == (0, *model.encoding.shape)
+
+
+def test_tokens_that_the_model_does_not_know(tokens):
+    config, _, model = tokens
+    song = make_song(make_track([(i * 480, 480, 100) for i in range(100)]), source="strange.mid")
+    expected = r"strange.mid: 8 of the prime's last 8 tokens are unknown .*=nearest"
+    with pytest.raises(InputError, match=expected):
+        from_song(song, config, model, 8)
+    with pytest.raises(InputError, match="the prime has 0 tokens; the model reads"):
+        from_song(song, config, model, 8, unknown_tokens="drop")
+    prime = from_song(song, config, model, 8, unknown_tokens="nearest")
+    assert len(prime.elements) == 8
+    assert prime.elements.all()
+
+
+def test_a_part_is_chosen_by_the_option_or_as_in_training(steps):
+    config, _, model = steps
+    piano = make_track([(i * 480, 480, 60) for i in range(40)], name="Piano")
+    flute = make_track([(i * 480, 480, 72) for i in range(40)], name="Flute", program=73)
+    song = make_song(piano, flute)
+    both = from_song(song, config, model, 16).elements
+    alone = from_song(song, config, model, 16, prime_track="flute").elements
+    assert both[..., 0].sum() == 2 * alone[..., 0].sum() == 2 * 16
+
+
+def test_parts_that_are_not_there_or_of_the_other_kind(tokens):
+    config, _, model = tokens
+    kit = make_track([(i * 480, 480, 60 + i % 3) for i in range(40)], name="Kit", is_drum=True)
+    song = make_song(kit, source="kit.mid")
+    with pytest.raises(
+        InputError, match=r"no track for 'all'; its tracks are Kit; choose by --prime"
+    ):
+        from_song(song, config, model, 8)
+    with pytest.raises(InputError, match="its part 'kit' is percussion, the model was trained on"):
+        from_song(song, config, model, 8, prime_track="kit")
+    drums = from_song(
+        song, config, model, 8, prime_track="kit", is_drum=True, unknown_tokens="nearest"
+    )
+    assert len(drums.elements) == 8
+    pitched = make_song(make_track([(0, 480, 60)]), source="a.mid")
+    with pytest.raises(InputError, match="is pitched, the model was trained on percussion"):
+        from_song(pitched, config, model, 8, is_drum=True)
+
+
+def test_songs_that_cannot_be_encoded(steps):
+    config, _, model = steps
+    low = make_song(make_track([(0, 480, 5)]), source="low.mid")
+    with pytest.raises(InputError, match=r"low.mid: no_note_in_range"):
+        from_song(low, config, model, 8)
+
+
+# --- of the test songs ----------------------------------------------------------------------------
+
+
+def test_the_seed_chooses_a_test_song_and_a_place(tokens, steps):
+    for config, corpus, model in (tokens, steps):
+        drawn = [from_corpus(config, corpus, model, 8, seed) for seed in range(12)]
+        again = from_corpus(config, corpus, model, 8, 3)
+        np.testing.assert_array_equal(drawn[3].elements, again.elements)
+        assert len({(prime.name, prime.start) for prime in drawn}) > 3
+        for prime in drawn:
+            [song] = [song for song in corpus.songs if song.name == prime.name]
+            rows = np.asarray(corpus.rows(song))
+            onsets = corpus.encoding.onsets(corpus.encoding.all_elements(rows))
+            first = onsets.tolist().index(prime.start)
+            here = corpus.encoding.unpack(rows)[first : first + 8]
+            np.testing.assert_array_equal(prime.elements, here)
+            assert prime.qpm == pytest.approx(100)
+
+
+def test_places_are_those_where_examples_begin(steps):
+    config, corpus, model = steps
+    at_bars = {from_corpus(config, corpus, model, 8, seed).start % 16 for seed in range(12)}
+    assert at_bars == {0}
+    at_the_beginning = {
+        from_corpus(config, corpus, model, 8, seed, starts="beginning").start for seed in range(12)
+    }
+    assert at_the_beginning == {0}
+
+
+def test_what_training_never_saw_is_heard_all_the_same(folder):
+    config, corpus, model = opened(config_of(folder, test_share=0.7, validation_share=0.0))
+    primes = [from_corpus(config, corpus, model, 8, seed) for seed in range(30)]
+    unknown = [prime for prime in primes if (prime.elements == 0).any()]
+    assert unknown
+    for prime in unknown:
+        assert (prime.heard >= corpus.encoding.size).sum() == (prime.elements == 0).sum()
+        assert len(corpus.encoding.decode(prime.heard)[0])
+
+
+def test_no_test_song_is_long_enough(steps):
+    with pytest.raises(InputError, match=r"none of the \d+ test songs has 9999 steps"):
+        from_corpus(*steps, 9999, 0)
+
+
+# --- as a model reads them ------------------------------------------------------------------------
+
+
+def test_shorter_primes_have_zeros_before_them_and_positions_that_go_back(tmp_path):
+    write_songs_of(tmp_path, 3, 20)
+    config = config_of(tmp_path, "nsm", "tiny_best", test_share=0.0, validation_share=0.0)
+    corpus = encoded(config.data)
+    model = model_of(config, corpus.encoding)
+    long, short = (
+        priming.passage_of(corpus, song, 4, 4 + n)
+        for song, n in zip(corpus.songs[::-1], (12, 5), strict=True)
+    )
+    elements = priming.stack([long, short], model.encoding)
+    assert elements.shape == (2, 12, *model.encoding.shape)
+    np.testing.assert_array_equal(elements[0], long.elements)
+    assert not elements[1, :7].any()
+    np.testing.assert_array_equal(elements[1, 7:], short.elements)
+    positions = priming.positions([long, short], 12, 20, model)
+    assert positions.dtype == np.int32
+    # From the step before the prime on, through what is to come.
+    assert positions[0].tolist() == [step % 16 for step in range(3, 3 + 33)]
+    assert positions[1].tolist() == [step % 16 for step in range(3 - 7, 3 - 7 + 33)]
+
+
+def test_a_model_that_reads_no_positions_gets_zeros(tokens):
+    config, corpus, model = tokens
+    primes = [from_corpus(config, corpus, model, 8, seed) for seed in range(3)]
+    positions = priming.positions(primes, 8, 1000, model)
+    assert positions.shape == (3, 1 + 8 + 1)
+    assert not positions.any()

@@ -1,0 +1,15 @@
+from musicjax.music import midi
+
+
+def test_there_are_350(chorales):
+    assert len(chorales) == 350  # 371 numbers in Riemenschneider's edition, 21 of them twice
+
+
+def test_they_have_four_voices_in_time(chorales):
+    song = midi.read_song(chorales["bwv269.mid"])  # "Aus meines Herzens Grunde", G major, 3/4
+    assert [track.name for track in song.tracks] == ["Soprano", "Alto", "Tenor", "Bass"]
+    assert song.meters[0][1:] == (3, 4)
+    assert song.keys[0].fifths == 1
+    soprano = song.tracks[0]
+    assert soprano.pitch[:4].tolist() == [67, 67, 74, 71]
+    assert (soprano.onset_ticks[:4] // 480).tolist() == [0, 1, 3, 4]

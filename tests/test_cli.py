@@ -1,0 +1,151 @@
+"""What all command lines share; each of them is run in test_commands.py."""
+
+import dataclasses
+import errno
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from musicjax import cli
+from musicjax.config import at_least, setting
+from musicjax.errors import InputError
+
+PROGRAM = """
+'''What this program does.'''
+import dataclasses, errno, os, sys, threading
+from absl import flags
+from musicjax import cli
+from musicjax.config import ANY, at_least, check_settings, setting
+from musicjax.errors import InputError
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    count: int = setting(at_least(1), default=4, help="How many.")
+    length: int | None = setting(ANY, default=None, help="How long.")
+    rate: float = setting(ANY, default=0.5, help="How fast.")
+    name: str | None = setting(ANY, default=None, help="Whose.")
+    quiet: bool = setting(ANY, default=False, help="Whether.")
+
+    def __post_init__(self):
+        check_settings(self)
+
+def define():
+    flags.DEFINE_string("raise", "", "What to raise.")
+    cli.define_options(Options)
+
+def main(flags):
+    if flags["raise"].value:
+        raise eval(flags["raise"].value)
+    print(cli.parsed_options(Options, flags))
+
+cli.run(main, define)
+"""
+
+
+def run(*words):
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, *words], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+def test_options_are_the_flags_of_their_names():
+    done = run()
+    expected = "Options(count=4, length=None, rate=0.5, name=None, quiet=False)"
+    assert (done.stdout.strip(), done.returncode) == (expected, 0)
+    done = run("--count=2", "--length=7", "--rate=2", "--name=x", "--quiet")
+    expected = "Options(count=2, length=7, rate=2.0, name='x', quiet=True)"
+    assert done.stdout.strip() == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "line"),
+    [
+        (["--count=0"], 2, "error: count is 0; expected at least 1"),
+        (["--count=x"], 2, "see --help"),
+        (["--raise=InputError('two\\nlines')"], 2, "error: two lines"),
+        (["--raise=PermissionError(13, 'no', '/x')"], 2, "error: /x: not writable; give another"),
+        (["--raise=OSError(errno.EROFS, 'no', '/x')"], 2, "error: /x: not writable"),
+        (["--raise=OSError(errno.EDQUOT, 'no')"], 2, "error: no space left on the device of the o"),
+        (["--raise=KeyboardInterrupt()"], 130, "stopped"),
+    ],
+)
+def test_errors_of_the_user_are_one_line_and_a_status(words, status, line):
+    done = run(*words)
+    assert done.returncode == status
+    assert line in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", [["--raise=ZeroDivisionError()"], ["--count=0", "--debug"]])
+def test_errors_of_musicjax_and_debug_show_the_traceback(words):
+    done = run(*words)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_help_shows_all_flags_and_ends_well():
+    done = run("--help")
+    assert done.returncode == 0
+    for text in ("--count: How many.", "--[no]quiet: Whether.", "--[no]debug"):
+        assert text in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (InputError("x is 3; expected 4"), "x is 3; expected 4"),
+        (OSError(errno.ENOSPC, "full", "/a"), "no space left on the device of /a; free some"),
+        (ValueError("RESOURCE_EXHAUSTED: No space left on device"), "no space left on the device"),
+        (PermissionError(errno.EACCES, "no", "/a"), "/a: not writable; give another folder"),
+        (FileNotFoundError(errno.ENOENT, "no", "/a"), None),
+        (ValueError("shape"), None),
+    ],
+)
+def test_which_errors_are_the_users(error, line):
+    message = cli._message(error)
+    assert message is None if line is None else message is not None and line in message
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["--config=a.py:b"], ("a.py", "b")),
+        (["--x", "-config", "a.py"], ("a.py", "")),
+        (["--config.seed=3", "--config"], ("", "")),
+        ([], ("", "")),
+    ],
+)
+def test_the_config_file_of_a_command_line(words, found):
+    assert cli._config_file(words) == found
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("--config.train.epoch=3", "config field 'train.epoch'; did you mean train.epochs?"),
+        ("--config.window=3", "unknown config field 'window'; did you mean model.window?"),
+        ("--config.train.window=3", "did you mean model.window?"),  # of another group
+        ("--config.qqqq=3", "unknown config field 'qqqq'; fields are data."),
+        ("--config.model.window=3", None),
+    ],
+)
+def test_an_unknown_config_field_names_the_nearest(word, message):
+    line = cli._unknown_field([f"--config={ROOT}/configs/vocab.py:tiny", word])
+    assert line is None if message is None else line is not None and message in line
+
+
+def test_a_flag_is_of_the_type_of_its_field():
+    from absl import flags
+
+    @dataclasses.dataclass(frozen=True)
+    class Toy:
+        toy_count: int | None = setting(at_least(0), default=None, help="Count.")
+
+    cli.define_options(Toy)
+    values = flags.FlagValues()
+    flags.DEFINE_integer("toy_count", 3, "Count.", flag_values=values)
+    values(["program"])
+    assert cli.parsed_options(Toy, values) == Toy(toy_count=3)
+    assert isinstance(flags.FLAGS["toy_count"].parser, flags.IntegerParser)

@@ -1,0 +1,101 @@
+import os
+import shutil
+import threading
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from orbax.checkpoint import v1 as ocp
+from runs import lines, parameters, trained
+
+from musicjax.errors import InputError
+from musicjax.training import devices
+from musicjax.training.checkpoint import Checkpoints, TrainState, has_checkpoint
+from musicjax.training.workdir import load_trained
+
+
+@pytest.fixture(scope="module")
+def workdir(folder, tmp_path_factory):
+    """Of six epochs with a learning rate too high, so that the best is not the last."""
+    return trained(folder, tmp_path_factory, epochs=6, learning_rate=0.3)
+
+
+def state_at(step: int, fill: float = 0.0) -> TrainState:
+    params = nnx.State({"w": nnx.Param(jnp.full((3, 2), fill)), "b": nnx.Param(jnp.full(2, fill))})
+    optimizer = (jnp.int32(step), {"mean": jnp.full((3, 2), 2 * fill)})
+    return TrainState(jnp.int32(step), params, optimizer, {"loss": jnp.float32(fill)})
+
+
+def batches():
+    return iter(grain.MapDataset.range(100).to_iter_dataset())
+
+
+@pytest.mark.parametrize("number_of_devices", [1, 2])
+def test_what_was_saved_is_restored_with_the_place_in_the_data(tmp_path, number_of_devices):
+    ahead, fresh = batches(), batches()
+    for _ in range(7):
+        next(ahead)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step == 0
+        assert not has_checkpoint(tmp_path)
+        checkpoints.save(state_at(4, fill=1.5), ahead)
+    assert has_checkpoint(tmp_path)
+    sharding = devices.replicated(devices.make_mesh(number_of_devices, 2))
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step == 4
+        restored = checkpoints.restore(devices.put(state_at(0), sharding), fresh)
+    jax.tree.map(np.testing.assert_array_equal, restored, state_at(4, fill=1.5))
+    assert all(leaf.sharding == sharding for leaf in jax.tree.leaves(restored))
+    assert next(fresh) == 7
+
+
+def test_the_last_and_the_best_of_those_that_were_validated_are_kept(tmp_path):
+    data = batches()
+    with Checkpoints(tmp_path) as checkpoints:
+        for step, loss in enumerate([5.0, 2.0, None, 3.0, None], 1):
+            checkpoints.save(state_at(step), data, loss)
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"2", "5"}
+
+
+def test_saving_keeps_no_thread_and_no_file_open(tmp_path):
+    def count():
+        return len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    data, counts = batches(), []
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in range(1, 61):
+            checkpoints.save(state_at(step), data, 1.0 / step)
+            counts.append(count())
+    files, threads = np.array(counts).T
+    assert files[-20:].max() <= files[:20].max() + 5
+    assert threads[-20:].max() <= threads[:20].max() + 5
+
+
+def test_the_best_and_the_last_checkpoint_of_a_run(workdir):
+    run = lines(workdir)
+    best = min(run, key=lambda line: line["validation_loss"])
+    assert best["epoch"] != 6
+    kept = {int(path.name) for path in (workdir / "checkpoints").iterdir()}
+    assert kept == {best["step"], run[-1]["step"]}
+    assert load_trained(workdir).step == best["step"]
+    assert load_trained(workdir, "last").step == run[-1]["step"]
+
+
+@pytest.mark.filterwarnings("ignore:Sharding info not provided")
+def test_a_work_dir_can_be_moved_and_its_weights_read_by_orbax_alone(workdir, tmp_path):
+    moved = shutil.copytree(workdir, tmp_path / "moved")
+    step, ours = parameters(moved)
+    path = str(moved / "checkpoints" / str(step))
+    tree = ocp.load(path, checkpointable_name="params")
+    assert sorted(x.shape for x in jax.tree.leaves(tree)) == sorted(x.shape for x in ours)
+
+
+def test_a_checkpoint_of_another_model_than_the_config_describes(workdir, tmp_path):
+    other = shutil.copytree(workdir, tmp_path / "other")
+    text = (other / "config.json").read_text()
+    (other / "config.json").write_text(text.replace('"dense_size": 16', '"dense_size": 9'))
+    with pytest.raises(InputError, match=r"is of another model than config\.json describes"):
+        load_trained(other)

@@ -1,0 +1,167 @@
+"""The training loop, as train_and_evaluate runs it."""
+
+import numpy as np
+import pytest
+from runs import assert_same_parameters, config_of, lines, parameters, stopping_at, trained
+
+from musicjax.errors import InputError
+from musicjax.training import trainer
+from musicjax.training.run import train_and_evaluate
+from musicjax.training.workdir import load_trained
+
+
+@pytest.fixture(scope="module")
+def three_epochs(folder, tmp_path_factory):
+    """An unbroken run of the tiny token model."""
+    return trained(folder, tmp_path_factory, epochs=3)
+
+
+def test_a_run_learns_and_shows_it(folder, tmp_path, capsys):
+    last = train_and_evaluate(config_of(folder, epochs=4), tmp_path)
+    run = lines(tmp_path)
+    assert run[-1] == last
+    assert [line["epoch"] for line in run] == [1, 2, 3, 4]
+    assert run[-1]["train_loss"] < run[0]["train_loss"]
+    for part in ("train", "validation"):
+        for name in ("loss", "nll", "perplexity", "accuracy", "weighted_accuracy", "unseen"):
+            assert np.isfinite(run[-1][f"{part}_{name}"])
+    assert run[-1]["examples_per_second"] > 0
+    assert (tmp_path / "loss.png").read_bytes()[:4] == b"\x89PNG"
+    assert any(path.name.startswith("events.out.tfevents") for path in tmp_path.iterdir())
+    said = capsys.readouterr().out
+    assert "training: 837 examples of 8 tokens" in said
+    assert "53 steps an epoch, 4 epochs" in said
+    assert "epoch   4/4: train loss" in said
+
+
+def test_the_papers_run_measures_the_test_songs_and_chooses_nothing_by_them(
+    folder, tmp_path_factory
+):
+    paper = trained(folder, tmp_path_factory, "nsm")
+    run = lines(paper)
+    assert [line["epoch"] for line in run] == [1, 2]
+    for name in ("loss", "sse", "mse", "play_f1", "articulate_recall"):
+        assert np.isfinite(run[-1][f"train_{name}"])
+        assert np.isfinite(run[-1][f"test_{name}"])
+    assert not any(name.startswith("validation") for name in run[-1])
+    assert [path.name for path in (paper / "checkpoints").iterdir()] == [str(run[-1]["step"])]
+    assert load_trained(paper, "best").step == run[-1]["step"]
+    assert (paper / "loss.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_tied_run_learns_and_keeps_its_best(folder, tmp_path_factory):
+    best = trained(folder, tmp_path_factory, "nsm", "tiny_best", epochs=6)
+    run = lines(best)
+    assert run[-1]["train_loss"] < run[0]["train_loss"]
+    step = min(run, key=lambda line: line["validation_loss"])["step"]
+    assert load_trained(best).step == step
+
+
+def test_the_same_config_gives_the_same_numbers(folder, tmp_path, three_epochs):
+    config = config_of(folder, epochs=3)
+    train_and_evaluate(config, tmp_path / "again")
+    assert_same_parameters(three_epochs, tmp_path / "again")
+    config.seed, config.train.epochs = 1, 1
+    train_and_evaluate(config, tmp_path / "other")
+    ours, theirs = (parameters(path)[1][0] for path in (three_epochs, tmp_path / "other"))
+    assert not np.array_equal(ours, theirs)
+
+
+def test_stopped_and_resumed_is_bit_equal_to_unbroken(folder, tmp_path, monkeypatch, three_epochs):
+    config = config_of(folder, epochs=3)
+    make_train_steps = trainer.make_train_steps
+    per_epoch = lines(three_epochs)[0]["step"]
+    an_epoch = -(-per_epoch // config.train.steps_per_call)  # calls
+    assert an_epoch > 3
+    # In the middle of the first epoch, at its very end, and in the middle of the last.
+    for call in (2, an_epoch - 2, an_epoch + 3):
+        monkeypatch.setattr(trainer, "make_train_steps", stopping_at(call))
+        with pytest.raises(KeyboardInterrupt):
+            train_and_evaluate(config, tmp_path)
+        monkeypatch.setattr(trainer, "make_train_steps", make_train_steps)
+    config.train.steps_per_call = 7  # what steps share a call does not matter
+    train_and_evaluate(config, tmp_path)
+    assert_same_parameters(three_epochs, tmp_path)
+    for whole, broken in zip(lines(three_epochs), lines(tmp_path), strict=True):
+        for name in ("step", "train_loss", "train_tokens", "validation_loss"):
+            assert whole[name] == broken[name]
+
+
+def test_note_states_stopped_and_resumed_are_bit_equal_to_unbroken(folder, tmp_path, monkeypatch):
+    config = config_of(folder, "nsm", "tiny_best", dropout=0.3, transpose_range=(-2, 2))
+    train_and_evaluate(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "make_train_steps", stopping_at(1))
+        with pytest.raises(KeyboardInterrupt):
+            train_and_evaluate(config, tmp_path / "broken")
+    train_and_evaluate(config, tmp_path / "broken")
+    assert_same_parameters(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_a_run_that_crashed_goes_on_from_its_last_checkpoint_in_the_epoch(
+    folder, tmp_path, monkeypatch, capsys, three_epochs
+):
+    config = config_of(folder, epochs=3, checkpoint_minutes=0.0)  # after each call
+    make_train_steps = trainer.make_train_steps
+
+    def crashing(*args):
+        train_steps, calls = make_train_steps(*args), []
+
+        def crash(*args):
+            calls.append(1)
+            if len(calls) == 4:
+                raise MemoryError
+            return train_steps(*args)
+
+        return crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "make_train_steps", crashing)
+        with pytest.raises(MemoryError):
+            train_and_evaluate(config, tmp_path)
+    assert not (tmp_path / "metrics.jsonl").exists()
+    config.train.checkpoint_minutes = 10.0
+    train_and_evaluate(config, tmp_path)
+    assert f"going on from step {3 * config.train.steps_per_call}" in capsys.readouterr().out
+    assert_same_parameters(three_epochs, tmp_path)
+
+
+def test_more_epochs_go_on_from_where_a_run_ended(folder, tmp_path, three_epochs):
+    for epochs in (2, 3):
+        train_and_evaluate(config_of(folder, epochs=epochs), tmp_path)
+    assert_same_parameters(three_epochs, tmp_path)
+
+
+def test_a_finished_run_started_again_changes_nothing(folder, three_epochs):
+    step, before = parameters(three_epochs)
+    last = lines(three_epochs)[-1]
+    assert train_and_evaluate(config_of(folder, epochs=3), three_epochs) == last
+    assert parameters(three_epochs)[0] == step
+    for ours, theirs in zip(before, parameters(three_epochs)[1], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(folder, tmp_path):
+    config = config_of(folder, learning_rate=1e30)
+    expected = r"the training loss became (nan|inf) at step \d+; expected"
+    with pytest.raises(InputError, match=expected):
+        train_and_evaluate(config, tmp_path)
+    with pytest.raises(InputError, match="no checkpoint yet"):
+        load_trained(tmp_path)
+    config.train.learning_rate = 0.01  # nothing was trained, so the work dir is free
+    assert np.isfinite(train_and_evaluate(config, tmp_path)["validation_loss"])
+
+
+@pytest.mark.parametrize(("name", "variant"), [("vocab", "tiny"), ("nsm", "tiny_best")])
+def test_songs_on_the_devices_train_the_same(name, variant, folder, tmp_path):
+    config = config_of(folder, name, variant)
+    runs = {}
+    for megabytes in (0.0, 256.0):
+        config.train.device_cache_megabytes = megabytes
+        runs[megabytes] = train_and_evaluate(config, tmp_path / str(megabytes))
+    for field, value in runs[0.0].items():
+        if "second" not in field:
+            assert runs[256.0][field] == pytest.approx(value, rel=1e-6), field
+    # What began in one way goes on in the other.
+    config.train.update(epochs=config.train.epochs + 1, device_cache_megabytes=0.0)
+    assert train_and_evaluate(config, tmp_path / "256.0")["epoch"] == config.train.epochs
