@@ -21,7 +21,7 @@ there names an instrument). Variants, after a colon:
 from ml_collections import ConfigDict
 
 from configs.collection import get_data
-from configs.training import get_lstm, get_train, small
+from configs.training import get_lstm, get_train, small, vary
 from musicjax.config import Config
 
 
@@ -61,10 +61,7 @@ def get_config(variant: str = "") -> Config:
     train.steps_per_call = 5
     train.devices = 0
 
-    if variant not in VARIANTS:
-        raise ValueError(f"no variant {variant!r}; there are {', '.join(filter(None, VARIANTS))}")
-    VARIANTS[variant](config)
-    return config
+    return vary(config, variant, VARIANTS)
 
 
 def t256(config: Config) -> None:
@@ -156,7 +153,6 @@ def tiny_best(config: Config) -> None:
 
 
 VARIANTS = {
-    "": lambda config: None,
     "t256": t256,
     "johnson": johnson,
     "kotecha": kotecha,

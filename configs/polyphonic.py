@@ -11,6 +11,7 @@ tiny, for tests. Their results and times are in benchmarks/results/.
 from ml_collections import ConfigDict
 
 from configs import nsm
+from configs.training import vary
 from musicjax.config import Config
 
 
@@ -36,10 +37,7 @@ def get_config(variant: str = "") -> Config:
     train.per_song = 1
     train.transpose_range = (-5, 6)
     train.steps_per_call = 10
-    if variant not in VARIANTS:
-        raise ValueError(f"no variant {variant!r}; there are {', '.join(filter(None, VARIANTS))}")
-    VARIANTS[variant](config)
-    return config
+    return vary(config, variant, VARIANTS)
 
 
 def nottingham(config: Config) -> None:
@@ -66,7 +64,6 @@ def tiny(config: Config) -> None:
 
 
 VARIANTS = {
-    "": lambda config: None,
     "jsb_chorales": lambda config: None,
     "nottingham": nottingham,
     "piano_midi": piano_midi,

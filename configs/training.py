@@ -1,5 +1,7 @@
 """What the configs of all models say of training, and those of LSTMs of their kernels."""
 
+from collections.abc import Callable
+
 from ml_collections import ConfigDict
 
 from musicjax.config import Config
@@ -35,6 +37,15 @@ def get_lstm() -> ConfigDict:
     model.remat = 0  # steps of a block that the backward pass computes again, to keep less; 0: none
     model.kernel = "scan"  # or "cudnn", a GPU's own LSTM
     return model
+
+
+def vary(config: Config, variant: str, variants: dict[str, Callable[[Config], None]]) -> Config:
+    """The config, changed as its variant says; "" changes nothing."""
+    if variant:
+        if variant not in variants:
+            raise ValueError(f"no variant {variant!r}; there are {', '.join(variants)}")
+        variants[variant](config)
+    return config
 
 
 def small(config: Config) -> None:

@@ -16,7 +16,7 @@ followed by a rest. Variants, after a colon:
 from ml_collections import ConfigDict
 
 from configs.collection import get_data
-from configs.training import get_lstm, get_train, small
+from configs.training import get_lstm, get_train, small, vary
 from musicjax.config import Config
 
 
@@ -58,10 +58,7 @@ def get_config(variant: str = "") -> Config:
     train.optimizer = "rmsprop"
     train.learning_rate = 1e-4
 
-    if variant not in VARIANTS:
-        raise ValueError(f"no variant {variant!r}; there are {', '.join(filter(None, VARIANTS))}")
-    VARIANTS[variant](config)
-    return config
+    return vary(config, variant, VARIANTS)
 
 
 def quick(config: Config) -> None:
@@ -136,7 +133,6 @@ def tiny(config: Config) -> None:
 
 
 VARIANTS = {
-    "": lambda config: None,
     "quick": quick,
     "causal": causal,
     "large": large,

@@ -1,12 +1,8 @@
-"""Symbolic music with LSTMs in JAX/Flax.
+"""Symbolic music with recurrent networks in JAX/Flax.
 
-The rooms, in the order the data flows (a module imports only from above):
+    sources -> music.Song -> encodings -> corpus -> models, training -> evaluation, generation
 
-    song, midi, key, part, vocabulary   a song, and its tokens
-    corpora, encode, dataset            folders of songs -> a corpus on disk -> batches
-    models, checkpoint, loop, train     batches -> a trained model in a work dir
-    piano_roll, sampler, generate       a work dir -> MIDI files and pictures
-    evaluate                            a work dir -> figures beside baselines
+docs/architecture.md walks through the packages, docs/extending.md says how to add to them.
 """
 
 __version__ = "0.1.0"

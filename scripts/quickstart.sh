@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From a fresh clone to music: makes a venv, installs, encodes Bach's chorales, trains a small model
-# and generates four pieces. Needs python3 (3.11 or later) with venv, and PyPI.
+# From a fresh clone to music: makes a venv, installs, encodes Bach's chorales, trains a small model,
+# evaluates it and generates four pieces. Needs python3 (3.11 or later) with venv, and PyPI.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 workdir="${1:-runs/quick}"

@@ -78,7 +78,7 @@ def variants():
     for name in ("vocab", "nsm", "polyphonic"):
         namespace: dict = {}
         exec((ROOT / "configs" / f"{name}.py").read_text(), namespace)
-        for variant in namespace["VARIANTS"]:
+        for variant in ("", *namespace["VARIANTS"]):
             yield name, variant
 
 

@@ -13,9 +13,8 @@ Source: paper section 2.1; Johnson 2015; Kotecha and Young 2018 [3].
 Differs: (1) the input is the step before and the target the step itself, from silence on; the
 paper's words, "input shifted one step into the future", are a copy task (`target="literal"`);
 (2) feedback of the model's own samples in training is done in two passes, the first of which
-samples: the same gradient, since samples have none (where weights are not tied, the two draw their
-dropout independently); (3) slot 0 of the features is the note's index, where the paper has its MIDI
-number (`pitch_feature="midi"`).
+samples: the same gradient, since samples have none; (3) slot 0 of the features is the note's index,
+where the paper has its MIDI number (`pitch_feature="midi"`).
 """
 
 import dataclasses
@@ -252,8 +251,9 @@ class BiaxialNetwork(nnx.Module):
         w_x, w_below = first.w_x[:, :split], first.w_x[:, split:]
         # One product for all notes: only what comes from the note below is sequential.
         projected = jnp.einsum("nkmf,kfg->nkmg", x, w_x) + first.b[...][:, None]
-        sizes = [(n, k, m, lstm.w_h.shape[1]) for lstm in lstms]
+        sizes = [(k, n, m, lstm.w_h.shape[1]) for lstm in lstms]  # axes as in __call__
         masks = [self._drop(jnp.ones(s), 10 + i, dropout_key) for i, s in enumerate(sizes)]
+        masks = [jnp.swapaxes(mask, 0, 1) for mask in masks]
 
         def note(carry, inputs):
             carries, below, num_notes = carry
@@ -272,7 +272,7 @@ class BiaxialNetwork(nnx.Module):
             bits = drawn.astype(jnp.float32)
             return (after, bits, num_notes + drawn[..., 0]), (bits, output)
 
-        zeros = [jnp.zeros(size[1:]) for size in sizes]
+        zeros = [jnp.zeros(mask.shape[1:]) for mask in masks]
         num_notes = jnp.zeros((k, m), jnp.int32)
         start = ([LSTMCarry(z, z) for z in zeros], jnp.zeros(noise.shape[1:]), num_notes)
         return lax.scan(note, start, (projected, jnp.arange(n), noise, masks))[1]

@@ -319,9 +319,10 @@ def test_dropout_is_by_its_key_and_only_in_training(feedback):
     assert a == float(loss(jax.random.key(0)))
 
 
-def test_feedback_of_samples_has_the_gradient_of_feedback_of_those_bits():
+@pytest.mark.parametrize("tied", [True, False])
+def test_feedback_of_samples_has_the_gradient_of_feedback_of_those_bits(tied):
     """Both passes of feedback="sample" have the same dropout, and samples have no gradient."""
-    model, params = build(tied=True, feedback="sample", dropout=0.3, **LIKELY)
+    model, params = build(tied=tied, feedback="sample", dropout=0.3, **LIKELY)
     network = model.bind(params)
     key = jax.random.key(7)
     states, positions, target = model.task(make_batch(model))
