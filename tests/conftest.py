@@ -76,17 +76,22 @@ def folder(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def chorales() -> dict[str, Path]:
-    """Bach's, by name. In the user's own cache: reading them from music21 takes a minute."""
-    return {file.name: file.path for file in open_source("chorales").find()}
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch):
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
     """Corpora and compiled programs are cached for the session, away from the user's."""
-    cache = tmp_path_factory.getbasetemp() / "cache"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield patch
+
+
+@pytest.fixture(scope="session")
+def chorales(_own_cache) -> dict[str, Path]:
+    """Bach's, by name. In the user's own cache: reading them from music21 takes a minute."""
+    own = os.environ["XDG_CACHE_HOME"]
+    _own_cache.undo()
+    files = open_source("chorales").find()
+    _own_cache.setenv("XDG_CACHE_HOME", own)
+    return {file.name: file.path for file in files}
 
 
 @pytest.fixture

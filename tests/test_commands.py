@@ -43,6 +43,8 @@ def bad(*words, **options):
 
 
 TINY = "--config=configs/vocab.py:tiny"
+# As in conftest.py: the first test alone compiles in full.
+QUICKLY = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
 
 def test_from_midi_files_to_music(folder, tmp_path):
@@ -86,14 +88,18 @@ def test_from_midi_files_to_music(folder, tmp_path):
 
 def test_note_states_from_midi_files_to_music(folder, tmp_path):
     runs, config = tmp_path / "run", "--config=configs/nsm.py:tiny"
-    said = good("musicjax.train", config, f"--config.data.source={folder}", f"--workdir={runs}")
+    said = good(
+        "musicjax.train", config, f"--config.data.source={folder}", f"--workdir={runs}", **QUICKLY
+    )
     assert "(23 train, 0 validation, 7 test)" in said
     assert "epoch   2/2: train loss" in said
     for mode in ("sample", "predict"):
-        said = good("musicjax.generate", f"--workdir={runs}", "--num=2", f"--mode={mode}")
+        said = good(
+            "musicjax.generate", f"--workdir={runs}", "--num=2", f"--mode={mode}", **QUICKLY
+        )
         assert len(said.splitlines()) >= 2
         assert (runs / "samples" / "seed_1.mid").exists()
-    said = good("musicjax.evaluate", f"--workdir={runs}")
+    said = good("musicjax.evaluate", f"--workdir={runs}", **QUICKLY)
     assert "all silent" in said
     assert "repeat last step" in said
     line = bad("musicjax.generate", f"--workdir={runs}", "--mode=best_of_three")
@@ -111,7 +117,7 @@ def test_the_polyphonic_benchmark_prints_its_line(tmp_path):
         arrays[f"{split}_lengths"] = np.array([25, 35])
     np.savez(tmp_path / "jsb_chorales.npz", **arrays)
     source, runs = f"--source={tmp_path}/jsb_chorales.npz", f"--workdir={tmp_path / 'run'}"
-    said = good("benchmarks.polyphonic", source, runs, "--variant=tiny")
+    said = good("benchmarks.polyphonic", source, runs, "--variant=tiny", **QUICKLY)
     assert "RNN-NADE" in said
     result = json.loads(said.splitlines()[-1])
     assert result["set"] == "jsb_chorales"
@@ -121,6 +127,7 @@ def test_the_polyphonic_benchmark_prints_its_line(tmp_path):
         "--config=configs/polyphonic.py:tiny",
         f"--config.data.source={tmp_path}/jsb_chorales.npz",
         f"--workdir={tmp_path / 'again'}",
+        **QUICKLY,
     )
 
 
