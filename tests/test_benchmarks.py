@@ -13,6 +13,8 @@ from benchmarks import machine, nsm_peers
 from musicjax.generation import sampling
 from musicjax.models.note_features import note_features
 
+pytestmark = pytest.mark.slow  # left out by scripts/test.sh --quick
+
 
 @pytest.mark.parametrize("variant", ["tiny_best", "kotecha"])
 def test_pytorchs_loop_over_notes_is_our_sampling(variant):

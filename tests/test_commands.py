@@ -12,6 +12,8 @@ from conftest import ROOT
 
 from musicjax.music import midi
 
+pytestmark = pytest.mark.slow  # left out by scripts/test.sh --quick
+
 
 def run(*words, cwd=ROOT, timeout=300, **environment):
     return subprocess.run(

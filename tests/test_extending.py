@@ -14,6 +14,8 @@ from conftest import ROOT
 
 from musicjax.music import midi
 
+pytestmark = pytest.mark.slow  # left out by scripts/test.sh --quick
+
 EXTENSION = ROOT / "tests" / "extension"
 
 

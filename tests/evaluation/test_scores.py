@@ -8,6 +8,8 @@ from musicjax.evaluation.scores import describe, evaluate
 from musicjax.training.run import train_and_evaluate
 from musicjax.training.workdir import load_songs, load_trained
 
+pytestmark = pytest.mark.slow  # left out by scripts/test.sh --quick
+
 
 @pytest.fixture(scope="module")
 def tokens(folder, tmp_path_factory):

@@ -17,6 +17,8 @@ from musicjax.generation.options import Options, rules_for
 from musicjax.models.base import Model
 from musicjax.models.token_lstm import without_unknown
 
+pytestmark = pytest.mark.slow  # left out by scripts/test.sh --quick
+
 V, W = 6, 4
 DURATIONS = np.array([0, 3, 6, 12, 12, 12])
 SHARES = np.array([0.0, 0.45, 0.25, 0.15, 0.1, 0.05])

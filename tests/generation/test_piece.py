@@ -15,6 +15,8 @@ from musicjax.music.song import Meter
 from musicjax.training.run import train_and_evaluate
 from musicjax.training.workdir import load_trained
 
+pytestmark = pytest.mark.slow  # left out by scripts/test.sh --quick
+
 
 @pytest.fixture(scope="module")
 def tokens(folder, tmp_path_factory):

@@ -15,6 +15,8 @@ from musicjax.models.base import Prediction
 from musicjax.models.biaxial import cell_nll
 from musicjax.models.note_features import note_features
 
+pytestmark = pytest.mark.slow  # left out by scripts/test.sh --quick
+
 B, T, N = 2, 3, 4
 
 LIKELY = {"output": "dense", "loss": "nll"}

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from small_models import biaxial, note_states, random_batch, token_lstm
 
+pytestmark = pytest.mark.slow  # left out by scripts/test.sh --quick
+
 ALL_NOTES = note_states(78, lowest=24)
 MAKE = {
     "tokens": partial(token_lstm, encoder_layers=2, decoder_layers=2, window=48),

@@ -12,6 +12,8 @@ from musicjax.models import token_lstm as module
 from musicjax.models.categorical import without_unknown
 from musicjax.models.token_lstm import class_weights
 
+pytestmark = pytest.mark.slow  # left out by scripts/test.sh --quick
+
 CAUSAL = {"causal": True, "bidirectional": False}
 SMALL = {"window": 6, "embedding_size": 8, "encoder_size": 8, "attention_size": 8}
 

@@ -16,6 +16,8 @@ from musicjax.training import devices
 from musicjax.training.checkpoint import Checkpoints, TrainState, has_checkpoint
 from musicjax.training.workdir import load_trained
 
+pytestmark = pytest.mark.slow  # left out by scripts/test.sh --quick
+
 
 @pytest.fixture(scope="module")
 def workdir(folder, tmp_path_factory):

@@ -7,6 +7,8 @@ from musicjax.errors import InputError
 from musicjax.training import devices
 from musicjax.training.run import train_and_evaluate
 
+pytestmark = pytest.mark.slow  # left out by scripts/test.sh --quick
+
 # conftest.py has split the CPU in two.
 
 

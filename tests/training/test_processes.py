@@ -10,6 +10,8 @@ from runs import lines
 
 from musicjax.training.run import train_and_evaluate
 
+pytestmark = pytest.mark.slow  # left out by scripts/test.sh --quick
+
 
 def run(*words):
     return subprocess.run(

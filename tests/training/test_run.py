@@ -13,6 +13,8 @@ from musicjax.evaluation.scores import evaluate
 from musicjax.training import workdir
 from musicjax.training.run import train_and_evaluate
 
+pytestmark = pytest.mark.slow  # left out by scripts/test.sh --quick
+
 
 def test_a_run_leaves_a_whole_work_dir(folder, tmp_path_factory):
     path = trained(folder, tmp_path_factory)

@@ -9,6 +9,8 @@ from musicjax.training import trainer
 from musicjax.training.run import train_and_evaluate
 from musicjax.training.workdir import load_trained
 
+pytestmark = pytest.mark.slow  # left out by scripts/test.sh --quick
+
 
 @pytest.fixture(scope="module")
 def three_epochs(folder, tmp_path_factory):
