@@ -18,6 +18,7 @@ def get_data() -> ConfigDict:
     data.track = "default"
     data.drums = False  # the percussion channel besides the part, if the encoding can tell them
     data.transpose = True  # songs to C major or A minor, by an estimate of their key
+    data.align = False  # move songs that are between the points of a grid of sixteenths onto it
     data.longest_silence = 0  # bars; longer ones are cut to it; 0 keeps them
 
     # Artist, title and year: a TSV or CSV, as musicjax/sources/metadata.py describes; "": none.

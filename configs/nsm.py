@@ -21,7 +21,7 @@ there names an instrument). Variants, after a colon:
 from ml_collections import ConfigDict
 
 from configs.collection import get_data
-from configs.training import get_lstm, get_train, small, vary
+from configs.training import get_lstm, get_train, tiny_training, vary
 from musicjax.config import Config
 
 
@@ -35,7 +35,6 @@ def get_config(variant: str = "") -> Config:
     data.lowest = 24  # MIDI pitches of the matrix, both included
     data.highest = 101
     data.articulate = True  # two bits a note; False: play alone
-    data.align = False  # move songs that are between the grid's points onto it
     data.songs = 400
     data.validation_share = 0.0  # the paper had none
     data.test_share = 0.125
@@ -135,7 +134,7 @@ def quick(config: Config) -> None:
 
 
 def tiny(config: Config) -> None:
-    small(config)
+    tiny_training(config)
     config.data.songs = 0
     config.model.window = 16
     config.model.time_sizes = (6,)

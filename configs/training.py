@@ -11,17 +11,19 @@ def get_train() -> ConfigDict:
     train = ConfigDict()
     train.epochs = 50
     train.batch_size = 10
-    # Where in a song examples begin: all (every element), beginning, or bars (an epoch draws bar
-    # lines of each song).
+    # Where in a song examples begin: all (at every element), tiles (one after another, from a place
+    # that each epoch draws), beginning, or bars (an epoch draws bar lines of each song).
     train.starts = "all"
     train.stride = 1  # of "all": an epoch takes every stride-th example, the next those beside them
-    train.per_song = 1  # else: examples of each song in an epoch
+    train.per_song = 1  # of "beginning" and "bars": examples of each song in an epoch
+    train.eval_window = 0  # elements of an example when measuring; 0: model.window
     train.shuffle = True  # another order of examples each epoch
     train.short_songs = "pad"  # or "leave_out", but for "all"
     train.transpose_range = (0, 0)  # semitones down and up, drawn for each example
     train.optimizer = "adam"  # or "rmsprop", "adadelta"
     train.learning_rate = 1e-3
     train.schedule = "constant"  # or "cosine", down to 0 at the last epoch
+    train.warmup_steps = 0  # in which the learning rate rises to its value
     train.clip_norm = 0.0  # of the gradient; 0: none
     train.steps_per_call = 10  # training steps in one compiled call
     train.checkpoint_minutes = 10.0  # besides the end of each epoch
@@ -39,6 +41,20 @@ def get_lstm() -> ConfigDict:
     return model
 
 
+def get_causal_lstm() -> ConfigDict:
+    model = get_lstm()
+    model.name = "causal_lstm"
+    model.window = 64  # elements of an example
+    model.embedding_size = 128
+    model.layers = 1
+    model.hidden_size = 256  # units of each LSTM
+    model.parts = True  # ids share strength by what they are made of: pitches, a duration
+    model.places = True  # the place in the bar of the next element is an input
+    model.input_dropout = 0.3
+    model.dropout = 0.6  # of each LSTM's outputs
+    return model
+
+
 def vary(config: Config, variant: str, variants: dict[str, Callable[[Config], None]]) -> Config:
     """The config, changed as its variant says; "" changes nothing."""
     if variant:
@@ -48,7 +64,7 @@ def vary(config: Config, variant: str, variants: dict[str, Callable[[Config], No
     return config
 
 
-def small(config: Config) -> None:
+def tiny_training(config: Config) -> None:
     """Training settings of the variants for tests."""
     config.train.epochs = 2
     config.train.learning_rate = 1e-2

@@ -17,7 +17,7 @@ import numpy as np
 from musicjax.config import ANY, Rule, at_least, expect, more_than, setting, settings_of
 from musicjax.errors import SongError
 from musicjax.music import key, track_selection
-from musicjax.music.song import Song
+from musicjax.music.song import Song, Track
 from musicjax.sources import SongFile, Source
 from musicjax.sources.metadata import Table, read_table
 
@@ -31,6 +31,7 @@ class Preprocessing:
     track: str = setting(ANY)
     drums: bool = setting(ANY)
     transpose: bool = setting(ANY)
+    align: bool = setting(ANY)
     table: str = setting(ANY)
     decade: int = setting(Rule(lambda decade: decade % 10 == 0, "such as 1970, or 0 for all"))
     first_year: int = setting(at_least(0))
@@ -96,6 +97,7 @@ class Prepared(NamedTuple):
         key: it was found in, if it was transposed.
         semitones: it was moved by.
         bars_cut: of silence.
+        moved: by how much of a sixteenth later its notes are, to meet the grid (-0.5..0.5).
     """
 
     song: Song
@@ -103,6 +105,7 @@ class Prepared(NamedTuple):
     key: key.Key | None
     semitones: int
     bars_cut: int
+    moved: float
 
 
 def read_song(source: Source, file: SongFile, settings: Preprocessing) -> ReadSong:
@@ -147,7 +150,10 @@ def _check_year(file: SongFile, metadata: dict[str, Any], settings: Preprocessin
 
 
 def prepare(song: Song, settings: Preprocessing) -> Prepared:
-    """The part of a song that is asked for, without long silences, in one key."""
+    """The part of a song that is asked for, on the grid, without long silences, in one key."""
+    moved = 0.0
+    if settings.align:
+        song, moved = aligned(song)
     chosen, rule = track_selection.choose_part(song, settings.track, drums=settings.drums)
     bars_cut = 0
     if settings.longest_silence:
@@ -155,7 +161,37 @@ def prepare(song: Song, settings: Preprocessing) -> Prepared:
     found, semitones = None, 0
     if settings.transpose:
         chosen, found, semitones = key.transpose_to_c(chosen)
-    return Prepared(chosen, rule, found, semitones, bars_cut)
+    return Prepared(chosen, rule, found, semitones, bars_cut, moved)
+
+
+def aligned(song: Song) -> tuple[Song, float]:
+    """The song, moved by the part of a sixteenth that its onsets have in common: many a file is on
+    a grid that begins a little before or after tick 0.
+
+    Returns:
+        the song, and by how much of a sixteenth it is later (-0.5..0.5).
+    """
+    meters = np.array([meter.tick for meter in song.meters_from_start])
+    onsets = song.notes()[:, 0].astype(np.int64)
+    if not len(onsets):
+        return song, 0.0
+    since = onsets - meters[np.searchsorted(meters, onsets, side="right") - 1]
+    sixteenth = song.ticks_per_quarter / 4
+    # The mean direction of the onsets, a sixteenth being a whole turn.
+    angle = float(np.angle(np.exp(2j * np.pi * since / sixteenth).mean()))
+    shift = -round(angle / (2 * np.pi) * sixteenth)
+    if not shift:
+        return song, 0.0
+
+    def moved(track: Track) -> Track:
+        onset = track.onset_ticks.astype(np.int64) + shift
+        end = np.maximum(onset + track.duration_ticks, 1)
+        onset = np.maximum(onset, 0)
+        return dataclasses.replace(
+            track, onset_ticks=onset, duration_ticks=np.maximum(end - onset, 1)
+        )
+
+    return dataclasses.replace(song, tracks=tuple(map(moved, song.tracks))), shift / sixteenth
 
 
 def track_names(song: Song) -> str:

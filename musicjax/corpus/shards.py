@@ -163,6 +163,7 @@ def _encode_file(file: SongFile, job: Job) -> tuple[EncodedFile, Any]:
         key_margin=round(prepared.key.margin, 4) if prepared.key else None,
         key_signature=signature.name if signature else None,
         bars_cut=prepared.bars_cut,
+        moved=round(prepared.moved, 3),
         repairs=list(song.repairs),
         parts=track_selection.silent_shares(song),
         layout=layout,

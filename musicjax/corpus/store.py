@@ -13,6 +13,7 @@ version, and sizes that do not fit.
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
@@ -23,7 +24,7 @@ from musicjax.encodings import Encoding, make_encoding
 from musicjax.errors import InputError
 from musicjax.system import files
 
-FORMAT = 4
+FORMAT = 5
 
 
 class Skipped(NamedTuple):
@@ -54,6 +55,7 @@ class SongRecord:
         key_margin: of the estimate, as in musicjax.music.key.
         key_signature: of the file.
         bars_cut: of silence.
+        moved: by how much of a sixteenth later its notes are than in the file, to meet the grid.
         repairs: what was wrong in the file and mended by reading.
         parts: of the common parts that the song has, {"notes": int, "silent": share of beats}.
         layout: what its encoding must know of it.
@@ -76,6 +78,7 @@ class SongRecord:
     key_margin: float | None
     key_signature: str | None
     bars_cut: int
+    moved: float
     repairs: list[str]
     parts: dict[str, dict[str, Any]]
     layout: dict[str, Any]
@@ -138,15 +141,6 @@ class Corpus:
         """One song's part of `data`."""
         return self.data[song.offset : song.offset + song.length]
 
-    def only(self, split: str) -> "Corpus":
-        """A corpus of one split's songs, its data copied into memory; nothing skipped."""
-        songs, pieces, offset = [], [self.data[:0]], 0
-        for song in self.split(split):
-            pieces.append(np.asarray(self.rows(song)))
-            songs.append(dataclasses.replace(song, offset=offset))
-            offset += song.length
-        return dataclasses.replace(self, songs=songs, data=np.concatenate(pieces), skipped=[])
-
     def save(self, path: str | Path) -> None:
         """Writes the folder whole or not at all.
 
@@ -154,9 +148,11 @@ class Corpus:
             InputError: `path` exists.
         """
         with files.new_folder(Path(path)) as folder:
-            manifest: Manifest = {**self.manifest, "length": len(self.data)}
-            dataclasses.replace(self, manifest=manifest).write_records(folder)
-            np.save(folder / "data.npy", self.data)
+            self.write_records(folder)
+            try:  # the same file under another name takes no room
+                os.link(getattr(self.data, "filename", ""), folder / "data.npy")
+            except OSError:
+                np.save(folder / "data.npy", self.data)
 
     def write_records(self, folder: Path) -> None:
         """Writes all files of a corpus folder but data.npy."""

@@ -15,6 +15,7 @@ ENCODINGS: Registry[type[Encoding]] = Registry(
     {
         "tokens": "musicjax.encodings.tokens:TokenEncoding",
         "note_states": "musicjax.encodings.note_states:NoteStateEncoding",
+        "events": "musicjax.encodings.events:EventEncoding",
     },
 )
 

@@ -248,11 +248,27 @@ class Encoding(Protocol):
         """
         return np.zeros(stop - start, np.int32)
 
+    def cycle(self, layout: Mapping[str, Any]) -> int:
+        """Units after which the places in the bar come again where a song ends."""
+        return 1
+
     def bar_lines(self, layout: Mapping[str, Any], length: int, window: int) -> np.ndarray:
         """int [...]: elements at which a bar begins and `window` elements follow in a song of
         `length`; the first of all if they never do.
+
+        Raises:
+            InputError: a song's layout does not tell.
         """
-        return np.zeros(1, np.int64)
+        raise InputError(
+            f"train.starts is 'bars', but a {self.element} does not tell where a bar begins; "
+            "expected 'tiles', 'all' or 'beginning'"
+        )
+
+    def features(self) -> list[np.ndarray]:
+        """float32 [size, F] each: what ids are made of, such as pitches and a duration, so that
+        models can let ids share strength; of kind "ids".
+        """
+        return []
 
     def meters(self, layout: Mapping[str, Any], start: int) -> tuple[Meter, ...]:
         """The meters of a song's time from unit `start` on, which is tick 0; () if not known."""

@@ -9,8 +9,7 @@ Axes: T time step, N note (low to high), C bit.
 Source: paper section 2.1, after Johnson's and Shiebler's converters [3], [6].
 Differs: (1) notes shorter than a step are kept as one step; (2) the last step's notes end; (3) any
 resolution and any meter whose bars are whole steps; (4) the same pitch in several tracks sounds
-until the last of them ends, and each attack is kept; (5) a song between the grid's points can be
-moved onto it (`align`).
+until the last of them ends, and each attack is kept.
 """
 
 import dataclasses
@@ -21,6 +20,16 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 import numpy as np
 
 from musicjax.config import ANY, at_least, expect, setting, settings_of
+from musicjax.encodings.bars import (
+    Bars,
+    bar_lines,
+    bars_of,
+    cycle,
+    from_stretches,
+    layout_of,
+    meters,
+    places,
+)
 from musicjax.encodings.base import (
     Array,
     EncodedSong,
@@ -36,19 +45,11 @@ from musicjax.music.song import Meter, Song, Tempo, Track, pitch_name
 
 STEPS_PER_QUARTER = 4
 LOWEST, HIGHEST = 24, 101  # MIDI pitches; 78 notes
-_PHRASE = 16  # steps; shorter bars that divide it are counted together
 _MOST_REPORTED = 1000  # songs, evenly spread, whose matrices a report unpacks
 
 
 class NoteStateError(SongError):
     """A song without a note state matrix. `reason`: "meter", "no_note_in_range" or "too_long"."""
-
-
-class Bars(NamedTuple):
-    """A stretch of one meter: bars of `length` steps, from `step` on."""
-
-    step: int
-    length: int
 
 
 class NoteStates(NamedTuple):
@@ -59,14 +60,12 @@ class NoteStates(NamedTuple):
         bars: the stretches of one meter, in order.
         notes: of the song.
         outside: notes left out, being lower or higher than the matrix.
-        moved: by what the notes came later to meet the grid, in steps (-0.5..0.5).
     """
 
     states: np.ndarray
     bars: tuple[Bars, ...]
     notes: int
     outside: int
-    moved: float
 
 
 def song_to_note_state(
@@ -74,7 +73,6 @@ def song_to_note_state(
     *,
     lowest: int = LOWEST,
     highest: int = HIGHEST,
-    align: bool = False,
     most_steps: int = 1_000_000,
 ) -> NoteStates:
     """Samples all of a song's tracks, merged, on the grid of sixteenths. Half a step rounds up.
@@ -83,7 +81,6 @@ def song_to_note_state(
         song: any song; choose its part first; drums count as notes.
         lowest, highest: MIDI pitches, both included; N = highest - lowest + 1. Notes outside are
             left out and counted.
-        align: first move the song by the part of a step that its onsets have in common.
         most_steps: T is at most this.
     Returns:
         NoteStates; T is the step at which the last note ends.
@@ -102,14 +99,6 @@ def song_to_note_state(
         )
     grid = _Grid(song)
     onset, end = inside[:, 0], inside[:, 0] + inside[:, 1]
-    moved = 0.0
-    if align:
-        # The mean direction of the onsets, a step being a whole turn.
-        mean = np.exp(2j * np.pi * grid.place(onset)).mean()
-        ticks_per_step = song.ticks_per_quarter / STEPS_PER_QUARTER
-        shift = -round(float(np.angle(mean)) / (2 * np.pi) * ticks_per_step)
-        moved = shift / ticks_per_step
-        onset, end = np.maximum(onset + shift, 0), np.maximum(end + shift, 0)
     first = grid.steps(onset)
     last = np.maximum(grid.steps(end), first + 1)
     length = int(last.max())
@@ -122,8 +111,8 @@ def song_to_note_state(
     states = np.zeros((length, changes.shape[1], 2), np.uint8)
     states[..., 0] = np.cumsum(changes[:-1], axis=0) > 0
     states[first, pitch, 1] = 1
-    bars = tuple(bar for bar in grid.bars if bar.step < length)
-    return NoteStates(states, bars, len(notes), len(notes) - len(inside), moved)
+    held = tuple(bar for bar in grid.bars if bar.start < length)
+    return NoteStates(states, held, len(notes), len(notes) - len(inside))
 
 
 class _Grid:
@@ -133,7 +122,7 @@ class _Grid:
         self.ticks_per_quarter = song.ticks_per_quarter
         # What begins after the music matters to no note.
         meters = [meter for meter in song.meters_from_start if meter.tick <= song.end_ticks]
-        starts, bars, step = [], [], 0
+        starts, stretches, step = [], [], 0
         for meter in meters:
             if starts:
                 step += int(self._round(np.array(meter.tick - starts[-1])))
@@ -146,15 +135,10 @@ class _Grid:
                     "whole number of sixteenths",
                 )
             starts.append(meter.tick)
-            bars.append(Bars(step, int(length)))
+            stretches.append(Bars(step, int(length), meter.denominator))
         self._ticks = np.array(starts, np.int64)
-        self._steps = np.array([bar.step for bar in bars], np.int64)
-        # A stretch shorter than half a step holds no step.
-        self.bars = [
-            bar
-            for bar, after in zip(bars, [*bars[1:], None], strict=True)
-            if after is None or after.step > bar.step
-        ]
+        self._steps = np.array([bar.start for bar in stretches], np.int64)
+        self.bars = from_stretches(stretches)
 
     def _round(self, ticks: np.ndarray) -> np.ndarray:
         doubled = 2 * STEPS_PER_QUARTER * ticks + self.ticks_per_quarter
@@ -169,34 +153,6 @@ class _Grid:
         steps = self._steps[stretch] + self._round(ticks - self._ticks[stretch])
         after = np.append(self._steps[1:], np.iinfo(np.int64).max)[stretch]
         return np.minimum(steps, after)
-
-    def place(self, ticks: np.ndarray) -> np.ndarray:
-        """How many steps each tick is from its stretch's beginning, with fractions."""
-        since = ticks - self._ticks[self._stretch(ticks)]
-        return since * STEPS_PER_QUARTER / self.ticks_per_quarter
-
-
-def beat_positions(bars: Sequence[Bars], start: int, stop: int) -> np.ndarray:
-    """Where in its bar each step is.
-
-    Bars of a length that divides 16 are counted together, up to 16 steps: many files say 1/4.
-
-    Args:
-        bars: of a song.
-        start, stop: steps; those before the song continue its first bars backwards.
-    Returns:
-        int32 [stop - start], from 0.
-    """
-    steps = np.arange(start, stop)
-    firsts = np.array([bar.step for bar in bars])
-    stretch = np.maximum(np.searchsorted(firsts, steps, side="right") - 1, 0)
-    lengths = np.array([phrase_length(bar) for bar in bars])
-    return ((steps - firsts[stretch]) % lengths[stretch]).astype(np.int32)
-
-
-def phrase_length(bar: Bars) -> int:
-    """Steps after which the beat positions of a stretch come again."""
-    return _PHRASE if _PHRASE % bar.length == 0 else bar.length
 
 
 def note_state_to_track(
@@ -254,17 +210,8 @@ def note_state_to_song(
     return Song(
         (note_state_to_track(states, **track),),
         STEPS_PER_QUARTER,
-        meters=meters_of(bars),
+        meters=meters(bars, 0, STEPS_PER_QUARTER),
         tempos=(Tempo(0, qpm),),
-    )
-
-
-def meters_of(bars: Sequence[Bars]) -> tuple[Meter, ...]:
-    """The meters of stretches, at STEPS_PER_QUARTER ticks to a quarter note."""
-    quarters = STEPS_PER_QUARTER
-    return tuple(
-        Meter(step, length // quarters, 4) if length % quarters == 0 else Meter(step, length, 16)
-        for step, length in bars
     )
 
 
@@ -283,12 +230,9 @@ def unpack(packed: Array, notes: int, bits: int) -> Array:
 class NoteStateEncoding(Encoding):
     """Note state matrices; rows of a corpus are packed bits.
 
-    A song's layout is {"bars": [[step, length], ...], "moved": steps}.
-
     Attributes:
         lowest, highest: MIDI pitches, both included.
         articulate: whether there are two bits a note, or play alone.
-        align: whether songs between the grid's points are moved onto it.
     """
 
     name: ClassVar[str] = "note_states"
@@ -300,7 +244,6 @@ class NoteStateEncoding(Encoding):
     lowest: int = setting(at_least(0))
     highest: int = setting(at_least(0))
     articulate: bool = setting(ANY)
-    align: bool = setting(ANY)
 
     @classmethod
     def from_config(cls, data: Any) -> Self:
@@ -324,9 +267,7 @@ class NoteStateEncoding(Encoding):
         Raises:
             NoteStateError: there is none.
         """
-        encoded = song_to_note_state(
-            song, lowest=self.lowest, highest=self.highest, align=self.align
-        )
+        encoded = song_to_note_state(song, lowest=self.lowest, highest=self.highest)
         return encoded if self.articulate else encoded._replace(states=encoded.states[..., :1])
 
     def encode(self, song: Song) -> EncodedSong:
@@ -342,7 +283,7 @@ class NoteStateEncoding(Encoding):
             packed,
             content=digest(pack(states[:, lowest // 12 * 12 :]).tobytes()),
             same_notes=digest(f"{highest - lowest} ".encode() + same),
-            layout={"bars": [list(bar) for bar in encoded.bars], "moved": round(encoded.moved, 3)},
+            layout=layout_of(encoded.bars),
             sums={
                 "notes": encoded.notes,
                 "outside": encoded.outside,
@@ -403,29 +344,21 @@ class NoteStateEncoding(Encoding):
 
     def positions(self, layout: Mapping[str, Any], start: int, stop: int) -> np.ndarray:
         """See Encoding."""
-        return beat_positions(_bars(layout), start, stop)
+        return places(bars_of(layout), start, stop, STEPS_PER_QUARTER)
 
     def bar_lines(self, layout: Mapping[str, Any], length: int, window: int) -> np.ndarray:
-        """See Encoding; bars shorter than four quarters are counted together."""
-        bars = _bars(layout)
-        ends = [*(bar.step for bar in bars[1:]), length]
-        lines = np.concatenate(
-            [
-                np.arange(bar.step, end, phrase_length(bar))
-                for bar, end in zip(bars, ends, strict=True)
-            ]
-        )
+        """See Encoding."""
+        lines = bar_lines(bars_of(layout), length, STEPS_PER_QUARTER)
         fitting = lines[lines + window <= length]
         return fitting if len(fitting) else lines[:1]
 
+    def cycle(self, layout: Mapping[str, Any]) -> int:
+        """See Encoding."""
+        return cycle(bars_of(layout)[-1], STEPS_PER_QUARTER)
+
     def meters(self, layout: Mapping[str, Any], start: int) -> tuple[Meter, ...]:
         """See Encoding."""
-        bars = _bars(layout)
-        before = [bar for bar in bars if bar.step <= start]
-        after = [bar for bar in bars if bar.step > start]
-        return meters_of(
-            [Bars(max(bar.step - start, 0), phrase_length(bar)) for bar in (*before[-1:], *after)]
-        )
+        return meters(bars_of(layout), start, STEPS_PER_QUARTER)
 
     # --- what a corpus is like ------------------------------------------------------------------
 
@@ -463,10 +396,6 @@ class NoteStateEncoding(Encoding):
             durations.update((lengths / STEPS_PER_QUARTER).tolist())
             polyphony.update(states[..., 0].sum(1).tolist())
         return [], shares_of_notes(durations, polyphony)
-
-
-def _bars(layout: Mapping[str, Any]) -> list[Bars]:
-    return [Bars(*bar) for bar in layout["bars"]]
 
 
 def _transitions(states: np.ndarray) -> np.ndarray:

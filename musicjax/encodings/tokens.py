@@ -25,6 +25,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 import numpy as np
 
 from musicjax.config import ANY, at_least, setting
+from musicjax.encodings.bars import Bars, bars_of, cycle, from_stretches, layout_of, meters, places
 from musicjax.encodings.base import (
     Array,
     EncodedSong,
@@ -38,7 +39,7 @@ from musicjax.encodings.base import (
 )
 from musicjax.encodings.vocabulary import UNITS_PER_QUARTER, Token, Vocabulary, parse_token
 from musicjax.errors import InputError
-from musicjax.music.song import Song, Tempo, Track
+from musicjax.music.song import Meter, Song, Tempo, Track
 from musicjax.music.track_selection import PROGRAM_OF_PART, family
 
 _GRID = np.array([0, 3, 4, 6, 8, 9, 12])  # quarters and thirds of a beat, in twelfths
@@ -274,7 +275,7 @@ class TokenEncoding(Encoding):
             elements,
             content=digest_from(lowest // 12 * 12),  # transposing may leave copies an octave apart
             same_notes=digest_from(lowest),
-            layout={},
+            layout=layout_of(_bars(song)),
             sums={
                 "note_units": encoded.note_units,
                 "clipped_units": encoded.clipped_units,
@@ -394,8 +395,33 @@ class TokenEncoding(Encoding):
             )
         if unknown == "nearest":
             ids[ids == 0] = self.vocabulary.encode(map(self.vocabulary.nearest, missing))
-        onsets = _onsets(sequence)
-        return ids[ids > 0], int(onsets[first]) if first < len(onsets) else 0, {}
+        start = int(_onsets(sequence)[first]) if first < len(sequence) else 0
+        return ids[ids > 0], start, layout_of(_bars(song))
+
+    # --- places in time -------------------------------------------------------------------------
+
+    def positions(self, layout: Mapping[str, Any], start: int, stop: int) -> np.ndarray:
+        """See Encoding; rests that were cut before are not known of."""
+        return places(bars_of(layout), start, stop, UNITS_PER_QUARTER)
+
+    def cycle(self, layout: Mapping[str, Any]) -> int:
+        """See Encoding."""
+        return cycle(bars_of(layout)[-1], UNITS_PER_QUARTER)
+
+    def meters(self, layout: Mapping[str, Any], start: int) -> tuple[Meter, ...]:
+        """See Encoding."""
+        return meters(bars_of(layout), start, UNITS_PER_QUARTER)
+
+    def features(self) -> list[np.ndarray]:
+        """See Encoding: pitches and whether it is a rest, pitch classes, durations."""
+        tokens = self.vocabulary.tokens[: self.size]
+        pitches, classes = np.zeros((len(tokens), 129)), np.zeros((len(tokens), 12))
+        for i, token in enumerate(tokens):
+            pitches[i, list(token.pitches) or 128] = 1
+            classes[i, [pitch % 12 for pitch in token.pitches]] = 1
+        durations = [token.duration for token in tokens]
+        each = np.unique(durations)[None] == np.array(durations)[:, None]
+        return [array.astype(np.float32) for array in (pitches, classes, each)]
 
     # --- what a corpus is like ------------------------------------------------------------------
 
@@ -493,3 +519,16 @@ def _onsets(tokens: Iterable[Token]) -> np.ndarray:
         onsets.append(clocks[token.instrument])
         clocks[token.instrument] += token.duration
     return np.array(onsets, np.int64)
+
+
+def _bars(song: Song) -> tuple[Bars, ...]:
+    """Where a song's bars are, in twelfths of a quarter."""
+    meters = [meter for meter in song.meters_from_start if meter.tick <= song.end_ticks]
+    starts = quantise(np.array([meter.tick for meter in meters]), song.ticks_per_quarter)
+    lengths = [max(round(UNITS_PER_QUARTER * meter.quarters), 1) for meter in meters]
+    return from_stretches(
+        [
+            Bars(start, length, meter.denominator)
+            for start, length, meter in zip(starts.tolist(), lengths, meters, strict=True)
+        ]
+    )

@@ -5,6 +5,8 @@ Of ids:
     unigram            each id by its frequency in the training songs
     repeat last        the last id again, with the share of repeats in the training songs as its
                        probability; the rest goes to the unigram
+    Kneser-Ney         interpolated n-grams of the order, 1 to 5, that does best on the validation
+                       songs: the strongest that counting can do
     weighted unigram   by frequency times weight: the best unigram for a loss that weighs ids, so
                        shown beside such a model alone
 
@@ -12,7 +14,7 @@ Of matrices, with the training songs' shares as probabilities: how often a cell 
 knowing nothing, or whether the note played in the step before.
 
     all silent         no note plays
-    repeat last        the last step again
+    repeat last step   the last step again
 
 To add one: one function, and its line in BASELINES or an entry point of the group
 musicjax.baselines.
@@ -21,13 +23,19 @@ Axes: B example, T element, N note, C bit, V ids.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 
+from musicjax.corpus.store import Corpus
+from musicjax.evaluation import ngram
 from musicjax.models.base import Batch, Model, Prediction
 from musicjax.registry import Registry
+
+_MOST_COUNTED = 3_000_000  # ids of training songs; more would take minutes
+
+Predict = Callable[[Batch], Prediction]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,66 +43,116 @@ class Baseline:
     """A baseline.
 
     Attributes:
-        predict: (batch, statistics of the training songs, model) -> Prediction, as the model's
-            own; None where it does not apply to the model.
+        fit: (corpus, model) -> what predicts a batch as the model does, from the training songs
+            alone; None where the baseline does not apply to the model.
         kind: of the elements that it predicts.
     """
 
-    predict: Callable[[Batch, Mapping[str, Any], Model], Prediction | None]
+    fit: Callable[[Corpus, Any], Predict | None]
     kind: Literal["ids", "matrix"]
 
 
-def unigram(batch: Batch, statistics: Mapping[str, Any], model: Model) -> Prediction:
+def unigram(corpus: Corpus, model: Model) -> Predict:
     """Each id by its frequency."""
-    return _ids(batch, np.array(model.encoding.counts, np.float64), 0.0)
+    return _ids(model, np.array(model.encoding.counts, np.float64), 0.0)
 
 
-def repeat_last_id(batch: Batch, statistics: Mapping[str, Any], model: Model) -> Prediction:
+def repeat_last_id(corpus: Corpus, model: Model) -> Predict:
     """The last id again, or the unigram."""
-    return _ids(batch, np.array(model.encoding.counts, np.float64), statistics["repeat_share"])
+    repeat = corpus.manifest["statistics"]["repeat_share"]
+    return _ids(model, np.array(model.encoding.counts, np.float64), repeat)
 
 
-def weighted_unigram(
-    batch: Batch, statistics: Mapping[str, Any], model: Model
-) -> Prediction | None:
+def weighted_unigram(corpus: Corpus, model: Model) -> Predict | None:
     """Each id by its frequency times its weight in the loss."""
     weights = model.element_weights
-    return None if weights is None else _ids(batch, np.array(model.encoding.counts) * weights, 0.0)
+    return None if weights is None else _ids(model, model.encoding.counts * weights, 0.0)
 
 
-def _ids(batch: Batch, frequency: np.ndarray, repeat: float) -> Prediction:
-    """The last of each window's ids, from those before it.
+def _ids(model: Model, frequency: np.ndarray, repeat: float) -> Predict:
+    """Ids from the one before.
 
     Args:
-        batch: elements [B, T + 1].
+        model: for which of a window's ids it predicts.
         frequency: [V], of the unigram.
         repeat: probability that the last id comes again; none follows an unknown one.
     """
-    last, target = np.asarray(batch["elements"])[:, -2:].T
-    again = np.where(last > 0, repeat, 0.0)
-    unigram = (frequency / frequency.sum())[target]
-    probability = (1 - again) * unigram + again * (last == target)
-    guess = np.where(again > 0, last, frequency.argmax())
-    # An unknown target has no probability, and does not count.
-    return Prediction(guess, -np.log(np.where(target > 0, probability, 1.0)))
+
+    def predict(batch: Batch) -> Prediction:
+        last, target = _pairs(model, batch)
+        again = np.where(last > 0, repeat, 0.0)
+        unigram = (frequency / frequency.sum())[target]
+        probability = (1 - again) * unigram + again * (last == target)
+        return Prediction(np.where(again > 0, last, frequency.argmax()), _nll(probability, target))
+
+    return predict
 
 
-def all_silent(batch: Batch, statistics: Mapping[str, Any], model: Any) -> Prediction:
+def kneser_ney(corpus: Corpus, model: Model) -> Predict:
+    """Interpolated n-grams."""
+    encoding = model.encoding
+
+    def songs(split: str) -> list[np.ndarray]:
+        chosen, total = [], 0
+        for song in corpus.split(split):
+            total += song.length
+            if total > _MOST_COUNTED and chosen:
+                break
+            chosen.append(encoding.unpack(np.asarray(corpus.rows(song))))
+        return chosen
+
+    counted = ngram.fit_best_order(songs("train"), songs("validation"), encoding.size)
+    likeliest = int(np.argmax(encoding.counts))
+
+    def predict(batch: Batch) -> Prediction:
+        ids = np.asarray(batch["elements"])
+        before = np.pad(ids, [(0, 0), (counted.order - 1, 0)])
+        grams = np.lib.stride_tricks.sliding_window_view(before, counted.order, axis=1)
+        grams = grams[:, 1:] if model.every_element else grams[:, -1]
+        _, target = _pairs(model, batch)
+        probability = counted.probability(grams.reshape(-1, counted.order)).reshape(target.shape)
+        return Prediction(np.full_like(target, likeliest), _nll(probability, target))
+
+    return predict
+
+
+def _pairs(model: Model, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    """The ids before those that a model predicts, and those: [B, T], or [B] of the last."""
+    ids = np.asarray(batch["elements"])
+    return (ids[:, :-1], ids[:, 1:]) if model.every_element else (ids[:, -2], ids[:, -1])
+
+
+def _nll(probability: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """An unknown target has no probability, and does not count."""
+    return -np.log(np.where(target > 0, probability, 1.0))
+
+
+def all_silent(corpus: Corpus, model: Any) -> Predict:
     """No note plays."""
-    inputs, _, target = model.task(batch)
-    counts = _transitions(statistics).sum(0)
-    return _cells(np.zeros_like(target), np.asarray(inputs), target, np.stack([counts, counts]))
+    counts = _transitions(corpus).sum(0)
+
+    def predict(batch: Batch) -> Prediction:
+        inputs, _, target = model.task(batch)
+        return _cells(np.zeros_like(target), inputs, target, np.stack([counts, counts]))
+
+    return predict
 
 
-def repeat_last_step(batch: Batch, statistics: Mapping[str, Any], model: Any) -> Prediction:
+def repeat_last_step(corpus: Corpus, model: Any) -> Predict:
     """The last step again."""
-    inputs, _, target = model.task(batch)
-    return _cells(inputs, np.asarray(inputs), target, _transitions(statistics))
+    counts = _transitions(corpus)
+
+    def predict(batch: Batch) -> Prediction:
+        inputs, _, target = model.task(batch)
+        return _cells(inputs, inputs, target, counts)
+
+    return predict
 
 
-def _transitions(statistics: Mapping[str, Any]) -> np.ndarray:
+def _transitions(corpus: Corpus) -> np.ndarray:
     """[played before, play, articulate]: how often; none is impossible."""
-    return np.array(statistics["transitions"], np.float64).reshape(2, 2, 2) + 0.5
+    transitions = corpus.manifest["statistics"]["transitions"]
+    return np.array(transitions, np.float64).reshape(2, 2, 2) + 0.5
 
 
 def _cells(
@@ -123,6 +181,7 @@ BASELINES: Registry[Baseline] = Registry(
     {
         "unigram": Baseline(unigram, "ids"),
         "repeat last": Baseline(repeat_last_id, "ids"),
+        "Kneser-Ney": Baseline(kneser_ney, "ids"),
         "weighted unigram": Baseline(weighted_unigram, "ids"),
         "all silent": Baseline(all_silent, "matrix"),
         "repeat last step": Baseline(repeat_last_step, "matrix"),

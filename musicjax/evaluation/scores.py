@@ -1,14 +1,12 @@
 """A model's metrics on its held-out test songs, beside baselines on the same music."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from musicjax.config import settings_of
-from musicjax.errors import InputError
-from musicjax.evaluation.baselines import BASELINES
-from musicjax.models import build_model
-from musicjax.models.base import Batch, Model, Prediction
+from musicjax.evaluation.baselines import BASELINES, Predict
+from musicjax.models.base import Batch, Model
 from musicjax.training import compilation_cache, workdir
 from musicjax.training.dataset import Examples, ordered_batches
 from musicjax.training.settings import ExampleSettings, TrainSettings
@@ -36,17 +34,11 @@ def evaluate(folder: str | Path, *, checkpoint: str = "best", window: int | None
     config, model = trained.config, trained.model
     batch_size = settings_of(TrainSettings, config.train, "train").batch_size
     if window:
-        if not model.any_window:
-            raise InputError(
-                f"window is {window}; {folder} holds a model with weights for examples of "
-                f"{model.window}, and cannot be measured on others"
-            )
         # As many elements at once as in training.
         batch_size = max(batch_size * model.window // window, 1)
-        config.model.window = window
+        config.train.eval_window = window
         if config.train.starts != "all":
-            config.train.starts = "bars"
-        model = build_model(config, model.encoding)
+            config.train.starts = "tiles"
     corpus = workdir.load_songs(folder)
     settings = settings_of(ExampleSettings, config.train, "train")
     examples = Examples(corpus, "test", model, settings, training=False)
@@ -59,33 +51,23 @@ def evaluate(folder: str | Path, *, checkpoint: str = "best", window: int | None
     unweighted = model.unweighted(trained.params)
     if unweighted is not trained.params:
         results["unweighted"] = measure(unweighted, batches())
-    statistics = corpus.manifest["statistics"]
     for name, baseline in BASELINES.items():
-        if baseline.kind == model.encoding.kind:
-            metrics = score(
-                model, batches(), lambda batch, b=baseline: b.predict(batch, statistics, model)
-            )
-            if metrics:
-                results[name] = metrics
+        if baseline.kind == model.encoding.kind and (predict := baseline.fit(corpus, model)):
+            results[name] = score(model, batches(), predict)
     return results
 
 
-def score(
-    model: Model, batches: Iterable[Batch], predict: Callable[[Batch], Prediction | None]
-) -> dict[str, float]:
-    """The metrics of predictions that no network made; {} if there are none.
+def score(model: Model, batches: Iterable[Batch], predict: Predict) -> dict[str, float]:
+    """The metrics of predictions that no network made.
 
     Args:
         model: scores them as its own.
         batches: examples.
-        predict: what is predicted for a batch.
+        predict: a fitted baseline.
     """
     total: Counter[str] = Counter()
     for batch in batches:
-        prediction = predict(batch)
-        if prediction is None:
-            return {}
-        _, sums = model.score(prediction, batch)
+        _, sums = model.score(predict(batch), batch)
         total.update({name: float(value) for name, value in sums.items()})
     return model.metrics(total)
 

@@ -28,6 +28,7 @@ def continue_primes(
     params: Params,
     primes: jax.Array,
     positions: jax.Array,
+    cycles: jax.Array,
     keys: jax.Array,
     settings: dict[str, Any],
     enough: jax.Array,
@@ -43,7 +44,8 @@ def continue_primes(
         params: its parameters.
         primes: elements [B, P, ...], zeros first where one is shorter than others; P may be 0.
         positions: int32 [B, 1 + P + U], places in the bar: of the element before the prime, of
-            the prime's, and of each unit of time to come; the last stands for all later ones.
+            the prime's, and of each unit of time to come.
+        cycles: int32 [B], after how many units the last of the places come again.
         keys: PRNG keys [B]; a piece depends on its own key and prime alone.
         settings: of the sampling rules; they may change without compiling anew.
         enough: int [], elements of a piece that is long enough.
@@ -69,7 +71,9 @@ def continue_primes(
                 logits = rule(logits, history, settings, encoding)
             return logits
 
-        now = jnp.minimum(loop.elapsed, to_come.shape[1] - 1)
+        over = jnp.maximum(loop.elapsed - to_come.shape[1], 0)
+        last_cycle = to_come.shape[1] - cycles + over % cycles
+        now = jnp.where(loop.elapsed < to_come.shape[1], loop.elapsed, last_cycle)
         position = jnp.take_along_axis(to_come, now[:, None], axis=1)[:, 0]
         step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, loop.step)
         carry, element = model.sample_step(params, loop.carry, step_keys, position, apply)

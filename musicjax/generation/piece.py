@@ -62,19 +62,19 @@ def generate(folder: str | Path, options: Options | None = None) -> list[Piece]:
     trained = workdir.load_trained(folder, options.checkpoint)
     encoding = trained.model.encoding
     options.check_kind(encoding.kind, encoding.element)
-    test_songs = workdir.load_songs(folder)
+    corpus = workdir.load_songs(folder)
     make = predict if options.mode == "predict" else continue_songs
-    return make(trained, test_songs, song, options)
+    return make(trained, corpus, song, options)
 
 
 def continue_songs(
-    trained: Trained, test_songs: Corpus, song: Song | None, options: Options
+    trained: Trained, corpus: Corpus, song: Song | None, options: Options
 ) -> list[Piece]:
     """Pieces that go on from a song's end, or else from parts of test songs.
 
     Args:
         trained: a model; its class weights are taken out if the options say so.
-        test_songs: of its work dir.
+        corpus: of its work dir.
         song: prime, or None.
         options: what to generate.
     Raises:
@@ -84,14 +84,13 @@ def continue_songs(
     prime_length, length = model.plan(options.prime_length, options.length)
     if song:
         data = trained.config.data
-        is_drum = test_songs.manifest["is_drum"]
+        is_drum = corpus.manifest["is_drum"]
         prime = priming.prime_from_song(song, model, data, options, prime_length, is_drum)
         primes = [prime] * options.num
     else:
         settings = settings_of(ExampleSettings, trained.config.train, "train")
         primes = [
-            priming.prime_from_corpus(test_songs, model, settings, prime_length, seed)
-            for seed in seeds
+            priming.prime_from_corpus(corpus, model, settings, prime_length, seed) for seed in seeds
         ]
     qpm = [options.qpm or prime.qpm for prime in primes]
     units = [2**31 - 1] * options.num
@@ -105,7 +104,7 @@ def continue_songs(
         model,
         model.unweighted(trained.params) if options.unweight else trained.params,
         elements,
-        priming.positions(primes, elements.shape[1], longest, model),
+        *priming.positions(primes, elements.shape[1], model),
         jax.vmap(jax.random.key)(np.array(seeds)),
         options.sampling_settings(),
         length,
@@ -117,7 +116,7 @@ def continue_songs(
         _piece(
             np.asarray(made[i, : int(count)]),
             encoding,
-            test_songs.manifest,
+            corpus.manifest,
             primes[i],
             seeds[i],
             qpm[i],
@@ -129,16 +128,14 @@ def continue_songs(
     ]
 
 
-def predict(
-    trained: Trained, test_songs: Corpus, song: Song | None, options: Options
-) -> list[Piece]:
+def predict(trained: Trained, corpus: Corpus, song: Song | None, options: Options) -> list[Piece]:
     """The paper's output: each element of a song as the model expects it, knowing those before.
 
     Args and errors are those of `continue_songs`.
     """
     model, encoding, window = trained.model, trained.model.encoding, trained.model.window
     if song:
-        data, is_drum = trained.config.data, test_songs.manifest["is_drum"]
+        data, is_drum = trained.config.data, corpus.manifest["is_drum"]
         whole = priming.prime_from_song(song, model, data, options, None, is_drum)
         start = whole.elements[:window]
         padding = [(1, window - len(start)), *[(0, 0)] * len(encoding.shape)]
@@ -151,9 +148,9 @@ def predict(
         ]
     else:
         settings = settings_of(ExampleSettings, trained.config.train, "train")
-        examples = Examples(test_songs, "test", model, settings, training=False)
+        examples = Examples(corpus, "test", model, settings, training=False)
         numbers = (options.seed + np.arange(options.num)) % len(examples)
-        passages = [priming.passage_of(test_songs, *examples.place(n)) for n in numbers.tolist()]
+        passages = [priming.passage_of(corpus, *examples.place(n)) for n in numbers.tolist()]
         batches = [
             examples.gather(examples.data, examples.locate(numbers[i : i + 1]))
             for i in range(len(numbers))
@@ -163,7 +160,7 @@ def predict(
         _piece(
             np.asarray(expected(trained.params, batch)[0])[: len(passage.elements)],
             encoding,
-            test_songs.manifest,
+            corpus.manifest,
             passage,
             options.seed + i,
             options.qpm or passage.qpm,
@@ -202,24 +199,26 @@ def _piece(
         elements = elements[encoding.onsets(elements) < units]
     length = encoding.length(elements)
     length = length if units is None else min(length, units)
+    heard = 0 if together else encoding.length(prime.heard)
 
-    def song(tracks: list[Track]) -> Song:
+    def song(tracks: list[Track], start: int) -> Song:
+        """Of tracks whose tick 0 is unit `start` of the prime."""
         return Song(
             tuple(track for track in tracks if len(track)),
             encoding.units_per_quarter,
-            meters=encoding.meters(prime.layout, prime.start),
+            meters=encoding.meters(prime.layout, prime.start + start),
             tempos=(Tempo(0, qpm),),
         )
 
-    tracks, start = [], 0
+    alone = song(encoding.decode(elements, units=units, name=names[1], **voice), heard)
+    whole = alone
     if include_prime:
-        tracks = encoding.decode(prime.heard, name=names[0], **voice)
-        start = 0 if together else encoding.length(prime.heard)
-    tracks = tracks + encoding.decode(elements, start=start, units=units, name=names[1], **voice)
-    alone = song(encoding.decode(elements, units=units, name=names[1], **voice))
+        before = encoding.decode(prime.heard, name=names[0], **voice)
+        after = encoding.decode(elements, start=heard, units=units, name=names[1], **voice)
+        whole = song(before + after, 0)
     passage = Passage(alone, length, elements, encoding.element)
     return Piece(
-        song(tracks).transposed(-prime.semitones),
+        whole.transposed(-prime.semitones),
         seed,
         prime,
         passage,

@@ -19,6 +19,8 @@ from musicjax.music.song import Song
 from musicjax.training.dataset import Examples
 from musicjax.training.settings import ExampleSettings
 
+_UNITS_MULTIPLE = 256  # units of time are rounded up to a multiple, so that few compile anew
+
 
 class Prime(NamedTuple):
     """A passage to go on from.
@@ -41,6 +43,11 @@ class Prime(NamedTuple):
     qpm: float
     semitones: int
     name: str
+
+    @property
+    def last_change(self) -> int:
+        """Unit of the song's time at which its meter changes last."""
+        return self.layout["bars"][-1][0] if self.layout.get("bars") else 0
 
 
 def prime_from_song(
@@ -94,10 +101,11 @@ def prime_from_corpus(
     Raises:
         InputError: no test song is long enough.
     """
-    songs = [song for song in corpus.songs if song.length >= (1 if model.pad else length)]
+    test_songs = corpus.split("test")
+    songs = [song for song in test_songs if song.length >= (1 if model.pad else length)]
     if not songs:
         raise InputError(
-            f"none of the {len(corpus.songs)} test songs has {length} {model.encoding.element}s, "
+            f"none of the {len(test_songs)} test songs has {length} {model.encoding.element}s, "
             "which the model would read; lower --prime_length or give --prime=FILE"
         )
     rng = np.random.default_rng(seed)
@@ -131,22 +139,35 @@ def stack(primes: Sequence[Prime], encoding: Encoding) -> np.ndarray:
     )
 
 
-def positions(primes: Sequence[Prime], longest: int, units: int, model: Model) -> np.ndarray:
-    """int32 [B, 1 + longest + units]: places in the bar of the element before each prime, of its
-    elements and of each unit of time that follows; all 0 for a model that does not read them.
+def positions(primes: Sequence[Prime], longest: int, model: Model) -> tuple[np.ndarray, np.ndarray]:
+    """Places in the bar, for `continue_primes`; all 0 for a model that does not read them.
+
+    Args:
+        primes: to go on from.
+        longest: elements of the longest.
+        model: to read them.
+    Returns:
+        int32 [B, 1 + longest + U]: of the element before each prime, of its elements and of each
+        unit of time that follows; and int32 [B], after how many units the last of them come again.
     """
+    encoding, count = model.encoding, len(primes)
     if not model.reads_positions:
-        return np.zeros((len(primes), 1 + longest + 1), np.int32)
-    encoding, rows = model.encoding, []
-    for prime in primes:
-        onsets = np.concatenate([[0], np.cumsum(encoding.units(prime.elements))])
-        end = int(onsets[-1])
-        # Units before the prime, one for each element that pads it and one more.
+        return np.zeros((count, 1 + longest + 1), np.int32), np.ones(count, np.int32)
+    cycles = np.array([encoding.cycle(prime.layout) for prime in primes], np.int32)
+    lengths = [encoding.length(prime.heard) for prime in primes]
+    # Until the meter changes no more, and once around.
+    until = [
+        max(prime.last_change - prime.start - length, 0) + cycle
+        for prime, length, cycle in zip(primes, lengths, cycles.tolist(), strict=True)
+    ]
+    units, rows = -(-max(until) // _UNITS_MULTIPLE) * _UNITS_MULTIPLE, []
+    for prime, length in zip(primes, lengths, strict=True):
+        # Units before the prime: one for each element that pads it, and one more.
         before = longest - len(prime.elements) + 1
-        first = prime.start - before
-        places = encoding.positions(prime.layout, first, prime.start + end + units)
-        at = np.concatenate(
-            [np.arange(before), before + onsets[:-1], before + end + np.arange(units)]
+        places = encoding.positions(
+            prime.layout, prime.start - before, prime.start + length + units
         )
+        onsets = before + encoding.onsets(prime.heard)
+        at = np.concatenate([np.arange(before), onsets, before + length + np.arange(units)])
         rows.append(places[at.astype(np.int64)])
-    return np.stack(rows)
+    return np.stack(rows), cycles

@@ -18,6 +18,7 @@ MODELS: "Registry[type[Model]]" = Registry(
     "model.name",
     {
         "token_lstm": "musicjax.models.token_lstm:TokenLSTM",
+        "causal_lstm": "musicjax.models.causal_lstm:CausalLSTM",
         "biaxial": "musicjax.models.biaxial:Biaxial",
     },
 )

@@ -48,6 +48,8 @@ class Model(Protocol):
     Attributes:
         reads: kind of the elements that it reads and predicts, see musicjax.encodings.base.
         reads_positions: whether its batches tell the place in the bar.
+        every_element: whether, when it is measured, it predicts each element of a window; else the
+            last alone.
         summary: names of the metrics that are shown after each epoch.
         free_fields: fields of `config.model` that may change when a run goes on.
         window: T, elements that it is trained to read.
@@ -60,6 +62,7 @@ class Model(Protocol):
 
     reads: ClassVar[Literal["ids", "matrix"]]
     reads_positions: ClassVar[bool] = False
+    every_element: ClassVar[bool] = False
     summary: ClassVar[tuple[str, ...]] = ("loss",)
     free_fields: ClassVar[tuple[str, ...]] = ()
 
@@ -127,8 +130,9 @@ class Model(Protocol):
         Args:
             params: of `init`.
             batch: elements [B, T + 1, ...], present float32 [B] (0 in rows that are no example),
-                length int32 [B] (elements after the first that are the song's), and, where
-                `reads_positions` is set, positions int32 [B, T + 1].
+                before and length int32 [B] (of the elements after the first, those before the song,
+                and those before its end), and, where `reads_positions` is set, positions int32
+                [B, T + 1].
             key: of dropout; without it nothing is dropped.
         """
         ...

@@ -316,6 +316,7 @@ class Biaxial(Model):
 
     reads: ClassVar[Literal["ids", "matrix"]] = "matrix"
     reads_positions: ClassVar[bool] = True
+    every_element: ClassVar[bool] = True
     summary: ClassVar[tuple[str, ...]] = ("loss", "play_f1", "articulate_f1")
     free_fields: ClassVar[tuple[str, ...]] = ("kernel", "remat")
 

@@ -42,7 +42,9 @@ class Categorical(Model):
         assert prediction.nll is not None  # of ids it is always given
         ids, present = batch["elements"], batch["present"]
         if prediction.nll.ndim == 2:
-            target, present = ids[:, 1:], present[:, None]
+            target, at = ids[:, 1:], jnp.arange(ids.shape[1] - 1)
+            inside = (at >= batch["before"][:, None]) & (at < batch["length"][:, None])
+            present = jnp.where(inside, present[:, None], 0.0)
         else:
             target = ids[:, -1]
         counts = jnp.where(target > 0, present, 0.0)

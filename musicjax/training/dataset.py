@@ -41,11 +41,17 @@ class Examples:
             model: for its window, and whether it may begin before the song.
             settings: which examples.
             training: to train on: what an epoch takes is drawn from the song's starts. Otherwise
-                each is taken once: with starts "bars" the windows follow one another.
+                each is taken once: with starts "bars" or "tiles" the windows follow one another.
         Raises:
             InputError: the split has no song, or no example; or it cannot be transposed.
         """
-        self.data, self.window = corpus.data, model.window
+        self.data = corpus.data
+        self.window = window = (not training and settings.eval_window) or model.window
+        if window != model.window and not model.any_window:
+            raise InputError(
+                f"examples of {window} are asked for, but the model has weights for {model.window} "
+                "and cannot be measured on others; expected train.eval_window=0"
+            )
         self._encoding, self._settings = corpus.encoding, settings
         self._reads_positions = model.reads_positions
         self._transpose_range = settings.transpose_range if training else (0, 0)
@@ -64,14 +70,20 @@ class Examples:
                 f"the {split} split is empty: the corpus has {len(corpus.songs)} songs; add songs, "
                 "or change data.validation_share and data.test_share"
             )
-        element, window = corpus.encoding.element, model.window
+        element = corpus.encoding.element
         lengths = np.array([song.length for song in songs], np.int64)
-        self._starts = None  # of each example, where they are not consecutive
+        self._starts = None  # of each example, where they are not computed
+        self._tiles = None  # of each song, that an epoch takes
         if settings.starts == "all":
             # Without padding the first example predicts the song's last of W + 1 elements.
             counts = lengths if model.pad else np.maximum(lengths - window, 0)
             self.short_songs = int((counts == 0).sum())
             self._first_start = 1 - window if model.pad else 1
+        elif settings.starts == "tiles" and training:
+            # As many as cover a song, from `offset` elements before it on.
+            self.short_songs = 0
+            self._tiles = np.where(lengths > window, -(-(lengths - 1) // window) + 1, 1)
+            counts = np.where(lengths > window, self._tiles * window, 1)
         else:
             self.short_songs = int((lengths < window).sum())
             if settings.short_songs == "leave_out":
@@ -94,6 +106,8 @@ class Examples:
             self.per_epoch = len(self)
         elif settings.starts == "all":
             self.per_epoch = max(len(self) // settings.stride, 1)
+        elif self._tiles is not None:
+            self.per_epoch = int(self._tiles.sum())
         else:
             self.per_epoch = len(songs) * settings.per_song
 
@@ -107,20 +121,26 @@ class Examples:
         """Elements of a song at which examples of `window` may begin."""
         if settings.starts == "beginning":
             return np.zeros(1, np.int64)
-        if settings.starts == "all":
+        if settings.starts == "all" or (settings.starts == "tiles" and training):
             return np.arange(max(song.length - window, 0) + 1)
-        if training:
+        if settings.starts == "bars" and training:
             return corpus.encoding.bar_lines(song.layout, song.length, window)
         return np.arange(0, song.length, window)
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
         """int [per_epoch]: the examples that an epoch takes. With starts "all" every stride-th, and
-        the next epoch those beside them; else `per_song` of each song, drawn.
+        the next epoch those beside them; with "tiles" those that cover each song from a drawn place
+        on; else `per_song` of each song, drawn.
         """
         settings, rng = self._settings, np.random.default_rng([seed, epoch])
         if settings.starts == "all":
             stride = settings.stride
             numbers = (np.arange(self.per_epoch) * stride + epoch % stride) % len(self)
+        elif self._tiles is not None:
+            tiles = self._tiles
+            offset = rng.integers(0, self.window, len(tiles)) * (tiles > 1)
+            first = self._ends - self._counts + offset * tiles
+            numbers = np.repeat(first - np.cumsum(tiles) + tiles, tiles) + np.arange(tiles.sum())
         else:
             first = np.repeat(self._ends - self._counts, settings.per_song)
             numbers = first + rng.integers(np.repeat(self._counts, settings.per_song))
@@ -137,7 +157,11 @@ class Examples:
         song = np.searchsorted(self._ends, numbers, side="right")
         if self._starts is not None:
             return song, self._starts[numbers]
-        return song, self._first_start + numbers - (self._ends - self._counts)[song]
+        number = numbers - (self._ends - self._counts)[song]
+        if self._tiles is not None:
+            offset, tile = np.divmod(number, self._tiles[song])
+            return song, tile * self.window - offset
+        return song, self._first_start + number
 
     def locate(self, numbers: np.ndarray, rng: np.random.Generator | None = None) -> Arrays:
         """Where examples are.
@@ -147,8 +171,8 @@ class Examples:
             rng: for the transpositions; without it there are none.
         Returns:
             first: int [B], the row of `data` before the example's first, which may be another
-            song's; begin and end: int [B], rows of its song; length: int32 [B], elements of the
-            window that are the song's; where the model reads them positions: int32 [B, W + 1],
+            song's; begin and end: int [B], rows of its song; before and length: int32 [B], elements
+            of the window before the song, and before its end; where the model reads them positions: int32 [B, W + 1],
             places in the bar, from the element before on; and semitones: int32 [B], up, if
             train.transpose_range is set.
         """
@@ -158,7 +182,8 @@ class Examples:
             "first": begin + start - 1,
             "begin": begin,
             "end": begin + length,
-            "length": np.minimum(length - start, self.window).astype(np.int32),
+            "before": np.maximum(-start, 0).astype(np.int32),
+            "length": np.clip(length - start, 0, self.window).astype(np.int32),
         }
         if self._reads_positions:
             pairs = zip(song.tolist(), start.tolist(), strict=True)
@@ -175,7 +200,7 @@ class Examples:
             return self._encoding.positions(layout, first, stop)
         begin, length = int(self._begins[song]), int(self._lengths[song])
         rows = np.asarray(self.data[begin : begin + min(stop, length)])
-        units = self._encoding.units(self._encoding.unpack(rows))
+        units = self._encoding.units(self._encoding.all_elements(rows))
         onsets = np.concatenate([[0], np.cumsum(units)])
         places = self._encoding.positions(layout, 0, int(onsets[-1]) + 1)[onsets]
         return places[np.clip(np.arange(first, stop), 0, len(places) - 1)]
@@ -187,8 +212,8 @@ class Examples:
             data: rows of the corpus, of numpy or jax.
             located: what `locate` returns. Any other entry is returned as it is.
         Returns:
-            elements: [B, W + 1, ...], zeros before and after the song; length, and positions if
-            they were located.
+            elements: [B, W + 1, ...], zeros before and after the song; before, length, and
+            positions if they were located.
         """
         xp, rest = data.__array_namespace__(), dict(located)
         index = rest.pop("first")[:, None] + xp.arange(self.window + 1)

@@ -37,6 +37,7 @@ class OptimizerSettings:
     optimizer: str = setting(one_of("rmsprop", "adam", "adadelta"))
     learning_rate: float = setting(more_than(0))
     schedule: str = setting(one_of("constant", "cosine"))
+    warmup_steps: int = setting(at_least(0, "0: none"))
     clip_norm: float = setting(at_least(0, "0: none"))
 
 
@@ -46,8 +47,9 @@ class ExampleSettings:
     the configs.
     """
 
-    starts: str = setting(one_of("all", "beginning", "bars"))
+    starts: str = setting(one_of("all", "tiles", "beginning", "bars"))
     stride: int = setting(at_least(1))
+    eval_window: int = setting(at_least(0, "0: the model's window"))
     per_song: int = setting(at_least(1))
     shuffle: bool = setting(ANY)
     short_songs: str = setting(one_of("pad", "leave_out"))

@@ -2,7 +2,7 @@
 
     config.json        the config, with the version of this format
     vocabulary.json    what the encoding found in the songs, if it finds anything
-    test_songs/        the held-out test songs, a corpus folder
+    songs/             the corpus: test songs to measure and continue, training songs to compare with
     checkpoints/       the last and the best (lowest validation loss) by Orbax
     metrics.jsonl      one line an epoch; TensorBoard's events and loss.png show the same
 
@@ -25,7 +25,7 @@ from musicjax.models.base import Model, Params
 from musicjax.system import files
 from musicjax.training.checkpoint import Checkpoints, has_checkpoint
 
-FORMAT = 6
+FORMAT = 7
 
 
 class Trained(NamedTuple):
@@ -48,17 +48,17 @@ def save_songs(workdir: Path, corpus: Corpus) -> None:
     """Writes what generate and evaluate need of a corpus."""
     workdir.mkdir(parents=True, exist_ok=True)
     corpus.encoding.save(workdir)
-    shutil.rmtree(workdir / "test_songs", ignore_errors=True)
-    corpus.only("test").save(workdir / "test_songs")
+    shutil.rmtree(workdir / "songs", ignore_errors=True)
+    corpus.save(workdir / "songs")
 
 
 def load_songs(workdir: str | Path) -> Corpus:
-    """The held-out test songs.
+    """The corpus that a run was trained on.
 
     Raises:
         InputError: not a work dir, or damaged.
     """
-    return Corpus.load(Path(workdir) / "test_songs")
+    return Corpus.load(Path(workdir) / "songs")
 
 
 def save_config(workdir: Path, config: Config, fingerprint: str) -> None:

@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from configs.collection import get_data
-from configs.training import get_train, small
+from configs.training import get_train, tiny_training
 
 
 def get_config(variant=""):
@@ -17,7 +17,7 @@ def get_config(variant=""):
     config.model = ConfigDict({"name": "gru", "window": 16, "pad": True, "hidden": 24})
     config.model.dropout = 0.0
     config.train = get_train()
-    small(config)
+    tiny_training(config)
     config.train.batch_size = 32
     config.train.steps_per_call = 2
     return config

@@ -9,10 +9,14 @@ from musicjax.models.base import Prediction
 HIGHEST = Measure(lambda passage: int(passage.song.notes()[:, 2].max(initial=0)), "up to {}")
 
 
-def uniform(batch, statistics, model):
+def uniform(corpus, model):
     """Each id alike."""
-    rows, size = len(batch["elements"]), model.encoding.size
-    return Prediction(np.ones(rows, np.int32), np.full(rows, np.log(size - 1)))
+
+    def predict(batch):
+        rows = len(batch["elements"])
+        return Prediction(np.ones(rows, np.int32), np.full(rows, np.log(model.encoding.size - 1)))
+
+    return predict
 
 
 UNIFORM = Baseline(uniform, "ids")

@@ -1,0 +1,75 @@
+"""Events, the field's REMI: bars, positions, pitches and durations, read by a causal LSTM.
+
+    python -m musicjax.train --config=configs/events.py --workdir=runs/events
+
+is Bach's chorales with all four voices, on sixteenths. Variants, after a colon:
+
+    piano   triplets and loudness too: --config.data.source=/my/midi
+    band    every instrument and the drums, each note with its program
+    tiny    for tests
+"""
+
+from ml_collections import ConfigDict
+
+from configs.collection import get_data
+from configs.training import get_causal_lstm, get_train, tiny_training, vary
+from musicjax.config import Config
+
+
+def get_config(variant: str = "") -> Config:
+    config: Config = ConfigDict()
+    config.seed = 0
+
+    config.data = data = get_data()
+    data.encoding = "events"
+    data.track = "all"
+    data.align = True
+    data.longest_silence = 4
+    data.resolution = 4  # points of the grid in a beat: 4, sixteenths; 12, triplets too
+    data.velocities = 0  # bins of loudness, such as 32; 0: none is written
+    data.instruments = False  # notes name their program; else all tracks are one instrument
+    data.tempos = 0  # bins of tempo, such as 32; 0: none is written, the song's own is kept apart
+
+    config.model = model = get_causal_lstm()
+    model.window = 256  # some eight bars of four voices
+    model.places = False  # events say themselves where they are in the bar
+
+    config.train = train = get_train()
+    train.epochs = 20
+    train.batch_size = 16
+    train.starts = "tiles"
+    train.eval_window = 512
+    train.optimizer = "adam"
+    train.learning_rate = 3e-3
+    train.schedule = "cosine"
+    train.warmup_steps = 50
+    train.clip_norm = 1.0
+    train.steps_per_call = 25
+    train.huge_pages = False
+
+    return vary(config, variant, VARIANTS)
+
+
+def piano(config: Config) -> None:
+    config.data.track = "piano"
+    config.data.resolution = 12
+    config.data.velocities = 32
+
+
+def band(config: Config) -> None:
+    config.data.drums = True
+    config.data.resolution = 12
+    config.data.instruments = True
+
+
+def tiny(config: Config) -> None:
+    tiny_training(config)
+    config.model.window = 16
+    config.model.embedding_size = 8
+    config.model.hidden_size = 16
+    config.train.batch_size = 16
+    config.train.eval_window = 0
+    config.train.steps_per_call = 4
+
+
+VARIANTS = {"piano": piano, "band": band, "tiny": tiny}

@@ -1,0 +1,202 @@
+"""The causal LSTM: each id of a song from all ids before it.
+
+    x_t = e(id_t) + p(place_{t+1})                 e: a table whose rows are sums of parts
+    h_t = LSTM(dropout(x_t), h_{t-1})
+    logits_{t+1} = dropout(h_t) W E' + b           E: the same table
+
+Every element of a window learns, and what was read is carried on. Ids are not strangers to each
+other: a row of the table is the sum of a vector of its own and of the vectors of its parts (its
+pitches, pitch classes and duration), so that rare ids share the strength of common ones, coming in
+and going out. And the network knows where in the bar the next element begins.
+
+Axes: B batch, T element of a window, V ids, E embedding, H hidden, F parts.
+Source: tied weights after Press and Wolf 2017; dropout as in Zaremba et al. 2014.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from musicjax.config import SHARE, at_least, setting, settings_of
+from musicjax.encodings.base import Encoding
+from musicjax.models.base import Batch, Carry, Params, Prediction, Rules
+from musicjax.models.categorical import Categorical, without_unknown
+from musicjax.models.lstm import LSTM, LSTMCarry, LSTMSettings, dropout
+
+_LONGEST_BAR = 8  # quarters; places further on in a bar are taken for the last
+
+
+@dataclasses.dataclass(frozen=True)
+class CausalLSTMSettings(LSTMSettings):
+    """What `config.model` says of a CausalLSTM; each field is explained in configs/."""
+
+    window: int = setting(at_least(1))
+    embedding_size: int = setting(at_least(1))
+    hidden_size: int = setting(at_least(1))
+    layers: int = setting(at_least(1))
+    parts: bool = setting()
+    places: bool = setting()
+    input_dropout: float = setting(SHARE)
+
+
+class CausalCarry(NamedTuple):
+    """What is carried from id to id.
+
+    Attributes:
+        lstms: of each layer, arrays [B, H].
+        last: int32 [B], the last id, not yet read.
+        table: [V, E], made once.
+    """
+
+    lstms: tuple[LSTMCarry, ...]
+    last: jax.Array
+    table: jax.Array
+
+
+class CausalNetwork(nnx.Module):
+    """The network, see above."""
+
+    def __init__(self, settings: CausalLSTMSettings, encoding: Encoding, *, rngs: nnx.Rngs):
+        """Draws the parameters.
+
+        Args:
+            settings: of `config.model`.
+            encoding: whose ids it reads; it says what they are made of.
+            rngs: with a `params` stream.
+        """
+        small, glorot = jax.nn.initializers.normal(0.05), jax.nn.initializers.glorot_uniform()
+        size = settings.embedding_size
+        self.settings = settings
+        self.embedding = nnx.Param(small(rngs.params(), (encoding.size, size)))
+        features = encoding.features() if settings.parts else []
+        self.parts = nnx.List(
+            [nnx.Param(small(rngs.params(), (part.shape[1], size))) for part in features]
+        )
+        places = _LONGEST_BAR * encoding.units_per_quarter
+        self.places = nnx.Param(small(rngs.params(), (places, size))) if settings.places else None
+        inputs, lstms = size, []
+        for _ in range(settings.layers):
+            options = settings.lstm_options
+            lstms.append(
+                LSTM(inputs, settings.hidden_size, bidirectional=False, **options, rngs=rngs)
+            )
+            inputs = settings.hidden_size
+        self.lstms = nnx.List(lstms)
+        self.w_out = nnx.Param(glorot(rngs.params(), (inputs, size)))
+        self.b_out = nnx.Param(jnp.zeros(size))
+        self.bias = nnx.Param(jnp.zeros(encoding.size))
+
+    def table(self, features: Sequence[Any]) -> jax.Array:
+        """[V, E]: what each id is. features: [V, F] each, as of the encoding."""
+        table = self.embedding[...]
+        for part, weights in zip(features, self.parts, strict=bool(self.parts)):
+            table = table + part @ weights[...]
+        return table
+
+    def inputs(self, ids: jax.Array, places: jax.Array, table: jax.Array) -> jax.Array:
+        """[..., E] of ids [...] and of the places in the bar of those that follow them."""
+        x = table[ids]
+        if self.places is not None:
+            x = x + self.places[jnp.minimum(places, len(self.places[...]) - 1)]
+        return x
+
+    def __call__(
+        self,
+        ids: jax.Array,
+        places: jax.Array,
+        table: jax.Array,
+        dropout_key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Logits [B, T, V] of the ids that follow.
+
+        Args:
+            ids: int [B, T].
+            places: int [B, T], in the bar, of the ids that follow.
+            table: of `table`.
+            dropout_key: for training; without it nothing is dropped.
+        """
+        settings = self.settings
+        x = dropout(self.inputs(ids, places, table), settings.input_dropout, 0, dropout_key)
+        for layer, lstm in enumerate(self.lstms, 1):
+            x = dropout(lstm(x), settings.dropout, layer, dropout_key)
+        return self.outputs(x, table)
+
+    def outputs(self, h: jax.Array, table: jax.Array) -> jax.Array:
+        """Logits [..., V] of the last layer's h [..., H]."""
+        return (h @ self.w_out[...] + self.b_out[...]) @ table.T + self.bias[...]
+
+
+@dataclasses.dataclass(frozen=True)
+class CausalLSTM(Categorical):
+    """The model, see above."""
+
+    reads_positions: ClassVar[bool] = True
+    every_element: ClassVar[bool] = True
+    free_fields: ClassVar[tuple[str, ...]] = ("kernel", "remat")
+
+    encoding: Encoding
+    settings: CausalLSTMSettings
+    window: int
+    dropout: float
+    pad: bool = True
+
+    @classmethod
+    def from_config(cls, config: Any, encoding: Any) -> Self:
+        """See Model."""
+        settings = settings_of(CausalLSTMSettings, config.model, "model")
+        settings.check_kernel()
+        return cls(encoding, settings, settings.window, settings.dropout)
+
+    def network(self, rngs: nnx.Rngs) -> CausalNetwork:
+        """See Model."""
+        return CausalNetwork(self.settings, self.encoding, rngs=rngs)
+
+    def check_devices(self, count: int, platform: str) -> None:
+        """See Model."""
+        self.settings.check_devices(count, platform)
+
+    def _table(self, network: CausalNetwork) -> jax.Array:
+        return network.table(self.encoding.features() if self.settings.parts else [])
+
+    def apply(self, params: Params, batch: Batch, key: jax.Array | None = None) -> Prediction:
+        """See Model; of all ids of a window but the first, [B, T]."""
+        network = self.bind(params)
+        ids, places = batch["elements"][:, :-1], batch["positions"][:, 1:]
+        return self.predicted(network(ids, places, self._table(network), key), batch)
+
+    # --- generation -----------------------------------------------------------------------------
+
+    def plan(self, prime_length: int | None, length: int | None) -> tuple[int, int]:
+        """See Model: by default a window, and 200 ids."""
+        return (
+            self.window if prime_length is None else prime_length,
+            200 if length is None else length,
+        )
+
+    def prefill(self, params: Params, prime: jax.Array, positions: jax.Array) -> Carry:
+        """See Model. Before the prime is id 0, as before a song."""
+        network = self.bind(params)
+        table = self._table(network)
+        ids = jnp.pad(prime, [(0, 0), (1, 0)])
+        x, carries = network.inputs(ids[:, :-1], positions[:, 1:], table), []
+        for lstm in network.lstms:
+            x, carry = lstm.prefill(x)
+            carries.append(carry)
+        return CausalCarry(tuple(carries), ids[:, -1], table)
+
+    def sample_step(
+        self, params: Params, carry: Carry, keys: jax.Array, position: jax.Array, rules: Rules
+    ) -> tuple[Carry, jax.Array]:
+        """See Model."""
+        network = self.bind(params)
+        x, lstms = network.inputs(carry.last, position, carry.table), []
+        for lstm, before in zip(network.lstms, carry.lstms, strict=True):
+            lstms.append(lstm.advance(x, before))
+            x = lstms[-1].h
+        logits = rules(without_unknown(network.outputs(x, carry.table)))
+        ids = jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
+        return CausalCarry(tuple(lstms), ids, carry.table), ids

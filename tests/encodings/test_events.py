@@ -1,0 +1,676 @@
+import dataclasses
+import itertools
+import pickle
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import ROOT, SHARED, encoded, load_config, make_song, make_track, random_song
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from musicjax.encodings import make_encoding
+from musicjax.encodings.events import DRUMS, LONGEST, EventEncoding, grid_meters, grid_notes
+from musicjax.errors import InputError, SongError
+from musicjax.music import midi
+from musicjax.music.song import Meter, Song, Tempo, Track
+
+
+def encoding_of(**changes):
+    chosen = {"resolution": 12, "velocities": 0, "instruments": False, "tempos": 0} | changes
+    return EventEncoding(**chosen)
+
+
+# One of each kind of setting.
+ENCODINGS = [
+    encoding_of(),
+    encoding_of(resolution=4),
+    encoding_of(instruments=True, velocities=32),
+    encoding_of(tempos=8),
+]
+
+
+def text(song, **changes):
+    encoding = encoding_of(**changes)
+    return encoding.text(encoding.encode(song).elements)
+
+
+def ids(words, **changes):
+    """The ids of events, as text."""
+    vocabulary = encoding_of(**changes).tokenizer.vocab
+    return np.array([vocabulary[word] for word in words.split()], np.int32)
+
+
+def rows(tracks, encoding):
+    """What an encoding keeps of notes, sorted: onset, duration, program, pitch, velocity."""
+    table = []
+    for track in tracks:
+        program = DRUMS if track.is_drum else track.program
+        for onset, duration, pitch, velocity in zip(
+            track.onset_ticks.tolist(),
+            track.duration_ticks.tolist(),
+            track.pitch.tolist(),
+            track.velocity.tolist(),
+            strict=True,
+        ):
+            loud = velocity if encoding.velocities else 0
+            voice = program if encoding.instruments else 0
+            table.append((onset, duration, voice, pitch, loud))
+    return sorted(table)
+
+
+def in_bins(velocity, bins):
+    """The nearest of equal bins from 0 to 127; of two the louder."""
+    levels = np.linspace(0, 127, bins + 1, dtype=int)[1:]
+    return int(min(levels[::-1], key=lambda level: abs(int(level) - velocity)))
+
+
+# --- songs ---------------------------------------------------------------------------------------
+
+GRID = st.sampled_from([0, 3, 4, 6, 8, 9, 11])
+NOTES = st.lists(
+    st.tuples(
+        st.builds(lambda beat, part: 12 * beat + part, st.integers(0, 30), GRID),
+        st.integers(1, 12 * 16),
+        st.integers(0, 127),
+        st.integers(1, 127),
+    ),
+    min_size=1,
+    max_size=12,
+)
+VOICES = st.sampled_from([(0, False), (33, False), (40, False), (0, True)])
+METERS = st.lists(
+    st.builds(
+        Meter,
+        st.integers(0, 60).map(lambda eighth: 6 * eighth),
+        st.integers(1, 13),
+        st.sampled_from([2, 4, 8, 16]),
+    ),
+    max_size=4,
+)
+TEMPOS = st.lists(
+    st.builds(Tempo, st.integers(0, 300), st.floats(10, 500)), max_size=4, unique_by=lambda t: t[0]
+)
+
+
+@st.composite
+def songs(draw):
+    """Songs at 12 ticks to a quarter, on the grid."""
+    tracks = []
+    for notes in draw(st.lists(NOTES, min_size=1, max_size=3)):
+        program, is_drum = draw(VOICES)
+        onset, duration, pitch, velocity = np.array(notes).T
+        tracks.append(Track("", program, is_drum, onset, duration, pitch, velocity))
+    return make_song(
+        *tracks,
+        ticks_per_quarter=12,
+        meters=tuple(draw(METERS)),
+        tempos=tuple(draw(TEMPOS)),
+    )
+
+
+def with_ticks(song, ticks_per_quarter):
+    """The same song, of a multiple of 12 ticks to a quarter."""
+    factor = ticks_per_quarter // song.ticks_per_quarter
+    return make_song(
+        *(
+            dataclasses.replace(
+                track,
+                onset_ticks=track.onset_ticks * factor,
+                duration_ticks=track.duration_ticks * factor,
+            )
+            for track in song.tracks
+        ),
+        ticks_per_quarter=ticks_per_quarter,
+        meters=tuple(meter._replace(tick=meter.tick * factor) for meter in song.meters),
+        tempos=tuple(tempo._replace(tick=tempo.tick * factor) for tempo in song.tempos),
+    )
+
+
+# --- song -> events ------------------------------------------------------------------------------
+
+
+def test_bars_positions_pitches_and_durations():
+    song = make_song(make_track([(0, 480, 60), (0, 960, 64), (600, 160, 62), (480 * 9, 240, 60)]))
+    assert text(song).split() == [
+        *("Bar_None", "TimeSig_4/4"),
+        *("Position_0", "Pitch_60", "Duration_1.0.12", "Pitch_64", "Duration_2.0.12"),
+        *("Position_15", "Pitch_62", "Duration_0.4.12"),
+        *("Bar_None", "TimeSig_4/4"),  # an empty bar
+        *("Bar_None", "TimeSig_4/4", "Position_12", "Pitch_60", "Duration_0.6.12"),
+    ]
+
+
+def test_a_beat_is_a_note_of_the_denominator():
+    song = make_song(make_track([(720, 720, 60), (1440, 240, 62)]), meters=(Meter(0, 6, 8),))
+    assert text(song) == (
+        "Bar_None TimeSig_6/8 Position_36 Pitch_60 Duration_3.0.12 "
+        "Bar_None TimeSig_6/8 Position_0 Pitch_62 Duration_1.0.12"
+    )
+    assert "Position_12 Pitch_60 Duration_3.0.4" in text(song, resolution=4)
+
+
+def test_settings_add_programs_velocities_and_tempos():
+    song = make_song(
+        make_track([(480, 480, 36)], is_drum=True),
+        make_track([(480, 480, 40)], program=33),
+        tempos=(Tempo(0, 20.0), Tempo(240, 400.0), Tempo(480, 401.0)),
+    )
+    assert text(song) == (
+        "Bar_None TimeSig_4/4 Position_12 Pitch_36 Duration_1.0.12 Pitch_40 Duration_1.0.12"
+    )
+    assert text(song, instruments=True, velocities=32, tempos=4).split() == [
+        *("Bar_None", "TimeSig_4/4", "Position_0", "Tempo_20.0", "Position_6", "Tempo_400.0"),
+        *("Position_12", "Program_-1", "PitchDrum_36", "Velocity_91", "Duration_1.0.12"),
+        *("Program_33", "Pitch_40", "Velocity_91", "Duration_1.0.12"),
+    ]
+
+
+def test_notes_off_the_grid_move_to_its_nearest_points_and_are_counted():
+    # A twelfth is 40 ticks, a sixteenth 120.
+    song = make_song(make_track([(19, 480, 60), (500, 10, 62), (960, 120, 64)]))
+    for resolution, expected in (
+        (12, [(0, 12, 60), (13, 1, 62), (24, 3, 64)]),
+        (4, [(0, 12, 60), (12, 3, 62), (24, 3, 64)]),
+    ):
+        notes, moved = grid_notes(song, resolution, False)
+        assert list(map(tuple, notes[:, [0, 1, 3]].tolist())) == expected
+        assert moved == 2
+
+
+def test_a_song_without_notes_is_no_song():
+    with pytest.raises(SongError, match="no_notes"):
+        encoding_of().encode(make_song())
+
+
+@pytest.mark.parametrize("below", [4, 8])
+def test_a_note_longer_than_a_duration_is_struck_again_until_it_ends(below):
+    longest = LONGEST * 48 // below
+    song = make_song(
+        make_track([(6, 2 * longest + 7, 60), (6, longest, 64)]),
+        ticks_per_quarter=12,
+        meters=(Meter(0, 3, below),),
+    )
+    encoding = encoding_of()
+    made = encoding.encode(song)
+    assert rows(encoding.decode(made.elements), encoding) == [
+        (6, longest, 0, 60, 0),
+        (6, longest, 0, 64, 0),
+        (6 + longest, longest, 0, 60, 0),
+        (6 + 2 * longest, 7, 0, 60, 0),
+    ]
+    assert (made.sums["notes"], made.sums["split"]) == (2, 2)
+
+
+# --- meters --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("meter", "expected"),
+    [
+        ("3/4", "3/4"),
+        ("2/4", "2/4"),
+        ("12/8", "12/8"),
+        ("5/8", "5/8"),
+        ("1/4", "4/4"),  # of any music, in many files
+        ("2/8", "4/4"),
+        ("2/2", "4/4"),
+        ("3/2", "6/4"),
+        ("1/1", "4/4"),
+        ("6/16", "3/8"),
+        ("4/8", "2/4"),
+        ("7/16", "4/4"),
+        ("12/4", "6/4"),
+        ("15/8", "5/8"),
+        ("11/4", "4/4"),
+        ("255/64", "4/4"),
+    ],
+)
+def test_meters_of_the_vocabulary(meter, expected):
+    above, below = map(int, meter.split("/"))
+    song = make_song(make_track([(0, 480, 60)]), meters=(Meter(0, above, below),))
+    assert text(song).startswith(f"Bar_None TimeSig_{expected} Position_0")
+
+
+@pytest.mark.parametrize(
+    ("meters", "expected"),
+    [
+        ([(0, 4, 4), (96, 3, 4)], [(0, 4, 4), (96, 3, 4)]),
+        # A pick-up, and a bar cut short by an eighth.
+        ([(0, 1, 4), (12, 4, 4)], [(0, 1, 4), (12, 4, 4)]),
+        ([(0, 4, 4), (12, 4, 4)], [(0, 1, 4), (12, 4, 4)]),
+        ([(0, 4, 4), (48 + 42, 3, 4)], [(0, 4, 4), (48, 7, 8), (90, 3, 4)]),
+        # No meter is so long: it waits for the bar line; what then has no time left is gone.
+        ([(0, 4, 4), (50, 3, 4)], [(0, 4, 4), (96, 3, 4)]),
+        ([(0, 4, 4), (50, 3, 4), (70, 5, 4)], [(0, 4, 4), (96, 5, 4)]),
+        # The last of several at one tick.
+        ([(0, 4, 4), (0, 2, 4), (24, 3, 8)], [(0, 2, 4), (24, 3, 8)]),
+    ],
+)
+def test_where_meters_change(meters, expected):
+    song = make_song(ticks_per_quarter=12, meters=tuple(Meter(*meter) for meter in meters))
+    assert list(map(tuple, grid_meters(song, 12))) == expected
+
+
+@given(songs())
+def test_bars_follow_one_another(song):
+    meters = grid_meters(song, 12)
+    assert meters[0].tick == 0
+    for meter, after in itertools.pairwise(meters):
+        assert after.tick > meter.tick
+        assert (after.tick - meter.tick) % meter.ticks(12) == 0
+
+
+# --- events -> song ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", [encoding_of(), encoding_of(instruments=True, velocities=32)])
+@given(song=songs(), ticks_per_quarter=st.sampled_from([12, 96, 480]))
+def test_a_song_on_the_grid_comes_back_exactly(encoding, song, ticks_per_quarter):
+    made = encoding.encode(with_ticks(song, ticks_per_quarter))
+    assert made.sums["moved"] == 0
+    assert made.sums["split"] == 0
+    expected = rows(song.tracks, encoding)
+    if encoding.velocities:
+        expected = sorted((*row[:4], in_bins(row[4], encoding.velocities)) for row in expected)
+    assert rows(encoding.decode(made.elements), encoding) == expected
+    assert made.elements.dtype == encoding.rows(0).dtype
+    assert made.elements.min() > 0
+    assert sum(made.layout["bar_sizes"]) == len(made.elements)
+    # The meters too, as far as there is music.
+    last = max(row[0] for row in expected)
+    meters = [meter for meter in grid_meters(song, 12) if meter.tick <= last]
+    pairs = zip(meters, [None, *meters], strict=False)
+    changes = [meter for meter, before in pairs if before is None or meter[1:] != before[1:]]
+    assert list(encoding.meters(made.layout, 0, made.elements)) == changes
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@given(song=songs())
+def test_miditok_writes_the_same_ids(encoding, song):
+    made = encoding.encode(song)
+    same = Song(
+        tuple(encoding.decode(made.elements)),
+        12,
+        meters=encoding.meters(made.layout, 0, made.elements),
+        tempos=encoding.tempos_of(made.elements),
+    )
+    theirs = encoding.tokenizer.encode(midi.song_to_symusic(same))
+    theirs = theirs if encoding.instruments else theirs[0]
+    assert encoding.text(made.elements).split() == theirs.tokens
+    assert made.elements.tolist() == theirs.ids
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@examples(max_examples=200)
+@given(data=st.data())
+def test_any_ids_are_read_as_miditok_reads_them(encoding, data):
+    by_kind: dict[str, list[int]] = {}
+    for word, i in encoding.tokenizer.vocab.items():
+        by_kind.setdefault(word.partition("_")[0], []).append(i)
+    pitches = by_kind["Pitch"] + by_kind.get("PitchDrum", [])
+    parts = [by_kind.get("Program"), pitches, by_kind.get("Velocity"), by_kind["Duration"]]
+    note = st.tuples(*(st.sampled_from(part) for part in parts if part))
+    bar = st.tuples(*(st.sampled_from(by_kind[kind]) for kind in ("Bar", "TimeSig", "Position")))
+    any_id = st.tuples(st.integers(0, encoding.size - 1))
+    position = st.tuples(st.sampled_from(by_kind["Position"]))
+    blocks = data.draw(st.lists(st.one_of(note, note, position, bar, any_id), min_size=1))
+    elements = np.array([i for block in blocks for i in block], np.int32)
+    score = encoding.tokenizer.decode(
+        elements.tolist() if encoding.instruments else [elements.tolist()]
+    )
+    finer = score.ticks_per_quarter / 12
+    theirs = [
+        (
+            int(note.time / finer),
+            max(int(note.duration / finer), 1),
+            DRUMS if track.is_drum else track.program,
+            note.pitch,
+            note.velocity if encoding.velocities else 0,
+        )
+        for track in score.tracks
+        for note in track.notes
+    ]
+    tracks = encoding.decode(elements)
+    assert rows(tracks, encoding) == sorted(theirs)
+    notes = [end for *_, end in theirs]
+    assert encoding.length(elements) >= max([onset + d for onset, d, *_ in theirs], default=0)
+    assert len(encoding.onsets(elements)) == len(elements)
+    assert len(notes) == sum(map(len, tracks))
+
+
+def round_trip(path, encoding):
+    """A file's ids; its notes must come back as they are on the grid."""
+    song = midi.read_song(path)
+    made = encoding.encode(song)
+    notes = grid_notes(song, encoding.resolution, encoding.instruments).notes
+    tracks = encoding.decode(made.elements)
+    if made.sums["split"]:
+        assert sum(int(track.duration_ticks.sum()) for track in tracks) == notes[:, 1].sum()
+    else:
+        notes[:, 4] = 0 if not encoding.velocities else notes[:, 4]
+        velocity = {v: in_bins(v, encoding.velocities) for v in np.unique(notes[:, 4]) if v}
+        expected = sorted((*row[:4], velocity.get(row[4], 0)) for row in notes.tolist())
+        assert rows(tracks, encoding) == expected, path
+    return song, made
+
+
+def test_round_trip_over_all_chorales(chorales):
+    encoding = encoding_of(resolution=4)
+    moved = notes = 0
+    for path in chorales.values():
+        song, made = round_trip(path, encoding)
+        assert made.sums["notes"] == song.num_notes
+        moved, notes = moved + made.sums["moved"], notes + song.num_notes
+    assert moved / notes < 0.001  # a few thirty-seconds
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real files of ../shared/midi")
+@pytest.mark.parametrize("folder", ["pop909", "multitrack", "folk_nottingham"])
+def test_round_trip_over_shared_files(folder):
+    for path in sorted((SHARED / folder).rglob("*.mid"))[::4]:
+        for encoding in (encoding_of(), encoding_of(instruments=True, velocities=32)):
+            song, made = round_trip(path, encoding)
+            assert made.sums["notes"] == song.num_notes
+
+
+def test_what_is_malformed_is_left_out():
+    encoding = encoding_of()
+    # A Duration alone, Pitches without one, Positions without a note. A note without a Position
+    # begins with its bar; the bar before has no meter and so is 4/4.
+    elements = ids(
+        "Duration_1.0.12 Pitch_60 Position_3 Bar_None TimeSig_3/4 Pitch_61 Duration_1.0.12 "
+        "Position_12 Pitch_62 Pitch_63 Duration_2.0.12 PAD_None Position_0 Position_24"
+    )
+    assert rows(encoding.decode(elements), encoding) == [(48, 12, 0, 61, 0), (60, 24, 0, 63, 0)]
+    for none in (elements[:0], np.zeros(4, np.int32)):
+        (track,) = encoding.decode(none)
+        assert len(track) == 0
+        assert encoding.length(none) == 0
+
+
+def test_decoded_tracks_begin_and_end_where_they_are_asked_to():
+    encoding, song = encoding_of(), random_song(1)
+    elements = encoding.encode(song).elements
+    (track,) = encoding.decode(elements, name="Tune", program=5, velocity=40)
+    assert (track.name, track.program, set(track.velocity.tolist())) == ("Tune", 5, {40})
+    np.testing.assert_array_equal(track.onset_ticks * 40, song.tracks[0].onset_ticks)
+    (cut,) = encoding.decode(elements, start=7, units=100)
+    assert cut.onset_ticks[0] == track.onset_ticks[0] + 7
+    assert int((cut.onset_ticks + cut.duration_ticks).max()) == 107
+    assert len(cut) == (track.onset_ticks < 100).sum()
+
+
+def test_each_program_is_a_track():
+    encoding = encoding_of(instruments=True)
+    song = make_song(
+        make_track([(0, 480, 60)], program=26, name="Lead"),
+        make_track([(0, 480, 62)], program=25),
+        make_track([(0, 480, 36)], is_drum=True),
+        make_track([(480, 480, 64)], program=26),
+    )
+    tracks = encoding.decode(encoding.encode(song).elements, name="made", program=3)
+    assert [(t.name, t.program, t.is_drum, len(t)) for t in tracks] == [
+        ("made drums", 0, True, 1),
+        ("made guitar", 25, False, 1),
+        ("made guitar", 26, False, 2),
+    ]
+    assert encoding.keeps_instruments
+    assert not encoding_of().keeps_instruments
+
+
+def test_tempos_are_written_and_read():
+    encoding = encoding_of(tempos=16)
+    song = make_song(
+        make_track([(0, 9600, 60)]), tempos=(Tempo(480, 90.0), Tempo(960, 90.1), Tempo(9600, 60.0))
+    )
+    made = encoding.encode(song)
+    assert encoding.text(made.elements).count("Tempo") == 1  # the last is after the music
+    (tempo,) = encoding.tempos_of(made.elements)
+    assert tempo.tick == 0
+    assert tempo.qpm == pytest.approx(90, rel=0.11)
+    assert encoding_of().tempos_of(encoding_of().encode(song).elements) == ()
+
+
+# --- what all encodings do -----------------------------------------------------------------------
+
+
+def test_digests_know_the_same_music():
+    for encoding in ENCODINGS:
+        song = make_song(
+            *random_song(1).tracks, make_track([(0, 480, 36)], is_drum=encoding.instruments)
+        )
+        first = encoding.encode(song)
+        for semitones in (12, -12):  # songs in C may still be an octave apart
+            moved = encoding.encode(song.transposed(semitones))
+            assert (moved.content, moved.same_notes) == (first.content, first.same_notes)
+        moved = encoding.encode(song.transposed(5))
+        assert moved.same_notes == first.same_notes
+        assert moved.content != first.content
+        softer = make_song(
+            *(dataclasses.replace(track, velocity=np.full(len(track), 20)) for track in song.tracks)
+        )
+        assert encoding.encode(softer).content == first.content
+        assert encoding.encode(random_song(2)).same_notes != first.same_notes
+
+
+def test_digests_stay_as_they_are():
+    made = encoding_of().encode(random_song(1))
+    # By these songs are held out: another digest would move them to other splits.
+    assert made.content == "d689f54196fada05630de3fb42993ad3"
+    assert made.same_notes == "dcb377b9d8aacb2dae3a70bf5a969d81"
+
+
+def test_the_vocabulary_is_miditoks():
+    for encoding in ENCODINGS:
+        vocabulary = encoding.tokenizer.vocab
+        assert vocabulary["PAD_None"] == 0  # id 0 is none
+        assert encoding.size == len(vocabulary) == len(encoding.counts)
+        words = encoding.text(np.arange(encoding.size)).split(" ")
+        assert [vocabulary[word] for word in words] == list(range(encoding.size))
+    assert [encoding_of(resolution=r).size for r in (4, 12)] == [326, 678]
+    assert encoding_of(instruments=True, velocities=32, tempos=32).size == 999
+
+
+def test_an_encoding_is_a_small_value():
+    encoding = encoding_of()
+    song = random_song(1)
+    before = encoding.encode(song).elements
+    assert len(pickle.dumps(encoding)) < 300  # no tokenizer goes to a worker process
+    again = pickle.loads(pickle.dumps(encoding))
+    assert again == encoding
+    assert hash(again) == hash(encoding)
+    np.testing.assert_array_equal(again.encode(song).elements, before)
+    for changes in ({"resolution": 4}, {"velocities": 8}, {"instruments": True}, {"tempos": 4}):
+        assert encoding_of(**changes) != encoding
+
+
+def test_miditok_is_imported_late_and_asks_no_network():
+    code = """
+import socket, sys
+from musicjax.encodings.events import EventEncoding
+encoding = EventEncoding(resolution=12, velocities=0, instruments=False, tempos=0)
+assert "miditok" not in sys.modules
+def refuse(*arguments, **options):
+    raise AssertionError("the network was asked")
+socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
+print(encoding.size)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.strip() == "678"
+
+
+@pytest.mark.parametrize("xp", [np, jnp])
+def test_a_meter_moves_time_on_by_its_bar(xp):
+    encoding = encoding_of()
+    song = make_song(
+        make_track([(0, 480, 60), (480 * 3, 960, 62), (480 * 6, 480, 64)]),
+        meters=(Meter(0, 3, 4), Meter(480 * 3, 6, 8), Meter(480 * 6, 4, 4)),
+    )
+    elements = encoding.encode(song).elements
+    units = encoding.units(xp.asarray(elements))
+    assert units.tolist() == [0, 36, 0, 0, 0, 0, 36, 0, 0, 0, 0, 48, 0, 0, 0]
+    assert encoding.onsets(elements).tolist() == [0] * 5 + [36] * 5 + [72] * 5
+    assert encoding.length(elements) == 84
+    assert encoding.lead == 96  # 8/4
+    assert not encoding.rests(xp.asarray(elements)).any()
+
+    @jax.jit
+    def elapsed(ids):
+        add = lambda i, time: time + encoding.units(ids[i])  # noqa: E731
+        return jax.lax.fori_loop(0, len(ids), add, jnp.int32(0))
+
+    assert int(elapsed(jnp.asarray(elements))) == units.sum() == 120
+
+
+@pytest.mark.parametrize("xp", [np, jnp])
+def test_events_are_transposed_like_their_song(xp):
+    for encoding in (encoding_of(), encoding_of(instruments=True)):
+        song = make_song(
+            make_track([(0, 480, 2), (480, 480, 60), (960, 480, 126)]),
+            make_track([(0, 480, 36)], is_drum=encoding.instruments),
+        )
+        elements = np.append(encoding.encode(song).elements, 0)
+        both = xp.asarray(np.stack([elements, elements]))
+        moved = encoding.transposed(both, xp.asarray(np.array([-5, 3])))
+        for row, semitones in zip(moved, (-5, 3), strict=True):
+            expected = encoding.decode(encoding.encode(song.transposed(semitones)).elements)
+            assert rows(encoding.decode(np.asarray(row)), encoding) == rows(expected, encoding)
+            assert int(row[-1]) == 0
+
+
+def test_bar_lines_are_the_elements_at_which_bars_begin():
+    encoding, song = encoding_of(), random_song(1)
+    made = encoding.encode(song)
+    length = len(made.elements)
+    lines = encoding.bar_lines(made.layout, length, 0)
+    np.testing.assert_array_equal(lines, np.flatnonzero(made.elements == ids("Bar_None")[0]))
+    fitting = encoding.bar_lines(made.layout, length, 40)
+    np.testing.assert_array_equal(fitting, lines[lines + 40 <= length])
+    assert encoding.bar_lines(made.layout, length, length + 1).tolist() == [0]
+
+
+def test_a_prime_is_the_end_of_a_song_from_a_bar_on():
+    encoding, song = encoding_of(), random_song(1)
+    elements, _, _, layout, _ = encoding.encode(song)
+    for length in (30, 60, len(elements)):
+        prime, start, its_layout = encoding.prime(song, length, "error")
+        assert 0 < len(prime) <= length
+        assert prime.tolist() == elements[-len(prime) :].tolist()
+        assert encoding.text(prime).startswith("Bar_None TimeSig_4/4 Position")
+        assert start == encoding.onsets(elements)[len(elements) - len(prime)]
+        assert its_layout == layout
+    assert encoding.prime(song, None, "error")[0].tolist() == elements.tolist()
+    assert len(encoding.prime(song, 0, "error")[0]) == 0
+    assert len(encoding.prime(song, 2, "error")[0]) == 0
+
+
+def test_a_prime_inside_of_a_long_bar_says_where_it_is():
+    encoding = encoding_of()
+    song = make_song(
+        make_track([(i * 240, 240, 60 + i) for i in range(6)]), meters=(Meter(0, 3, 4),)
+    )
+    prime, start, _ = encoding.prime(song, 9, "error")
+    assert encoding.text(prime) == (
+        "Bar_None TimeSig_3/4 Position_18 Position_24 Pitch_64 Duration_0.6.12 "
+        "Position_30 Pitch_65 Duration_0.6.12"
+    )
+    assert start == 0
+
+
+@pytest.mark.parametrize("encoding", [encoding_of(), encoding_of(instruments=True, velocities=8)])
+@given(song=songs(), share=st.floats(0, 1))
+def test_events_that_go_on_from_others_stand_alone(encoding, song, share):
+    elements = encoding.encode(song).elements
+    cut = round(share * len(elements))
+    before, after = elements[:cut], elements[cut:]
+    resumed, start = encoding.resumed(after, before)
+    # Together they are the song, wherever it is cut; a note that is cut in two comes with the end.
+    tracks = encoding.decode(before) + encoding.decode(resumed, start=start)
+    assert rows(tracks, encoding) == rows(encoding.decode(elements), encoding)
+    if len(after):
+        assert encoding.text(resumed).startswith("Bar_None")
+        assert resumed[-len(after) :].tolist() == after.tolist()
+    assert resumed.dtype == elements.dtype
+
+
+def test_what_ids_are_made_of():
+    for encoding in ENCODINGS:
+        parts = encoding.features()
+        for part in parts:
+            assert part.dtype == np.float32
+            assert len(part) == encoding.size
+            assert part.any(0).all()
+            assert part.min() >= 0
+            assert part.max() == 1
+        together = np.concatenate(parts, axis=1)
+        assert not together[0, len(parts[0][0]) :].any()
+        of = dict(zip(encoding.tokenizer.vocab, together, strict=True))
+        step = encoding.resolution
+        # Notes an octave apart have a part more in common than others, lengths a beat apart too.
+        assert of["Pitch_60"] @ of["Pitch_72"] == 2
+        assert of["Pitch_60"] @ of["Pitch_73"] == 1
+        a, b = of[f"Duration_1.1.{step}"], of[f"Duration_2.1.{step}"]
+        assert a @ b > of[f"Duration_1.1.{step}"] @ of[f"Duration_2.2.{step}"]
+    assert of["Tempo_20.0"] @ of["Tempo_400.0"] > 1
+
+
+def test_a_corpus_of_events(folder):
+    data = load_config("tiny", "events").data
+    data.source = str(folder)
+    corpus = encoded(data)
+    encoding = corpus.encoding
+    assert isinstance(encoding, EventEncoding)
+    training = np.concatenate([corpus.rows(song) for song in corpus.split("train")])
+    assert encoding.counts == tuple(np.bincount(training, minlength=encoding.size).tolist())
+    statistics = {"counts": corpus.manifest["counts"]}
+    notes = sum(random_song(seed).num_notes for seed in range(30))
+    assert statistics["counts"]["notes"] == notes
+    first, second = encoding.describe(statistics)
+    assert first == f"{len(corpus.data)} events of 325 types, {len(corpus.data) / notes:.2f} a note"
+    assert second == f"moved to the grid: 0.0% of {notes} notes"
+    tables, plots = encoding.report([corpus.rows(song) for song in corpus.songs])
+    assert [table.name for table in tables] == ["events", "kinds"]
+    assert sum(row[2] for row in tables[1].rows) == len(training)
+    assert {row[0] for row in tables[1].rows} == {
+        *("Bar", "TimeSig", "Position", "Pitch", "Duration"),
+    }
+    assert [plot.name for plot in plots] == ["sizes", "durations", "polyphony"]
+    _, lengths, shares = plots[1].series[""]
+    assert lengths.tolist() == [0.5, 1.0, 2.0]
+    assert shares.sum() == pytest.approx(1)
+
+
+def test_notes_struck_again_are_told():
+    encoding = encoding_of()
+    sums = {"length": 20, "songs": 1, "repeats": 2, "notes": 4, "moved": 1, "split": 3}
+    sums = {name: np.array(n) for name, n in sums.items()}
+    statistics = encoding.statistics(sums, sums)
+    assert statistics == {
+        "counts": {"events": 20, "notes": 4, "moved": 1, "split": 3},
+        "repeat_share": 2 / 19,
+    }
+    assert encoding.describe(statistics)[1] == (
+        "moved to the grid: 25.0% of 4 notes; longer than 32 beats and struck again: 3"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"resolution": 5}, "data.resolution is 5; expected one of 4, 12"),
+        ({"velocities": 128}, "data.velocities is 128; expected 0 to 127 bins"),
+        ({"tempos": 1}, r"data.tempos is 1; expected 0 \(none\), or 2 bins or more"),
+    ],
+)
+def test_settings_that_cannot_be(changes, message):
+    data = load_config("tiny", "events").data
+    data.update(changes)
+    with pytest.raises(InputError, match=message):
+        make_encoding(data)
