@@ -1,10 +1,11 @@
 r"""Measures a trained model on its held-out test songs, beside baselines on the same music.
 
-    python -m musicjax.evaluate --workdir=runs/vocab
+    python -m musicjax.evaluate --workdir=runs/vocab [--music]
 
 A model trained with class weights is measured once more with the weights taken out of its
 probabilities ("unweighted"), as generate uses it. The baselines are in
-musicjax/evaluation/baselines.py.
+musicjax/evaluation/baselines.py. With --music it also generates pieces, and compares what they are
+like with the training and the test songs, and how much of them is copied.
 """
 
 import json
@@ -12,6 +13,7 @@ from typing import Any
 
 from musicjax import cli
 from musicjax.errors import InputError
+from musicjax.generation.options import Options
 
 
 def _define_flags() -> None:
@@ -20,16 +22,24 @@ def _define_flags() -> None:
     flags.DEFINE_string("workdir", None, "Work dir of musicjax.train.", required=True)
     flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which checkpoint.")
     flags.DEFINE_integer("window", None, "Elements of an example; default: as trained.")
+    flags.DEFINE_bool("music", False, "Generate pieces too, and compare them with the songs.")
+    flags.DEFINE_integer("num", 32, "Pieces of --music.")
+    flags.DEFINE_float("temperature", 1.0, "Of --music.")
     flags.DEFINE_bool("json", False, "Print one JSON object instead of a table.")
 
 
 def _main(flags: Any) -> None:
     if flags.window is not None and flags.window < 1:
         raise InputError(f"window is {flags.window}; expected at least 1")
+    options = Options(num=flags.num, temperature=flags.temperature, checkpoint=flags.checkpoint)
     from musicjax.evaluation import scores
 
     results = scores.evaluate(flags.workdir, checkpoint=flags.checkpoint, window=flags.window)
-    print(json.dumps(results) if flags.json else scores.describe(results))
+    print(json.dumps(results) if flags.json else scores.describe(results), flush=True)
+    if flags.music:
+        from musicjax.generation import review
+
+        print(review.describe(review.review(flags.workdir, options)))
 
 
 if __name__ == "__main__":

@@ -28,12 +28,12 @@ ORDER = [
 INSIDE = {
     "music": ["song", "key", "track_selection", "midi"],
     "sources": ["base", "folder", "lakh"],
-    "encodings": ["base", "vocabulary", "tokens"],
+    "encodings": ["bars", "base", "vocabulary", "tokens"],
     "corpus": ["store", "preprocess", "shards", "splits", "build", "report"],
-    "models": ["base", "lstm", "attention", "token_lstm"],
+    "models": ["base", "categorical", "lstm", "attention", "token_lstm"],
     "training": ["settings", "devices", "dataset", "checkpoint", "trainer", "run"],
-    "evaluation": ["baselines", "scores"],
-    "generation": ["options", "sampling", "loop", "primes", "piece"],
+    "evaluation": ["metrics", "distance", "ngram", "cell_map", "baselines", "scores"],
+    "generation": ["options", "sampling", "loop", "primes", "piece", "review"],
 }
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 WITHOUT_JAX = [name for name in LEVEL if LEVEL[name] <= LEVEL["corpus"]]

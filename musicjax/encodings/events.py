@@ -544,20 +544,24 @@ class EventEncoding(FixedIds):
             is. Where they go on inside of a bar, its Bar, meter, last Position, and what was said
             of an unfinished note come first.
         """
-        reading = self._read(after)
-        if not len(after) or not len(elements) or self._ids.kinds[elements[0]] == _BAR:
+        reading, first = self._read(after), self._ids.kinds[elements[:1]]
+        if not len(after) or not len(elements) or first[0] == _BAR:
             return elements, reading.end
         bar = reading.bars[-1]
-        inside = np.flatnonzero((reading.bars == bar) & (reading.kinds == _POSITION))[-1:]
+        inside = np.flatnonzero((reading.bars == bar) & (reading.kinds == _POSITION))
         begun = [_PITCH, _VELOCITY] if self.velocities else [_PITCH]
         begun = [_PROGRAM, *begun] if self.instruments else begun
         ending = np.where(reading.kinds == _DRUM, _PITCH, reading.kinds)
         unfinished = max(
             n for n in range(len(begun) + 1) if [*ending[len(after) - n :]] == begun[:n]
         )
-        bar_id = np.flatnonzero(self._ids.kinds == _BAR)
-        parts = [bar_id, reading.meters[-1:], after[inside], after[len(after) - unfinished :]]
-        restated = np.concatenate([*parts, elements]).astype(elements.dtype)
+        said = [
+            np.flatnonzero(self._ids.kinds == _BAR),
+            reading.meters[-1:],
+            after[inside[:0] if first[0] == _POSITION else inside[-1:]],
+            after[len(after) - unfinished :],
+        ]
+        restated = np.concatenate([*said, elements]).astype(elements.dtype)
         return restated, int(reading.bar_starts[bar])
 
     def text(self, elements: np.ndarray) -> str:
@@ -637,20 +641,19 @@ class EventEncoding(FixedIds):
     def prime(
         self, song: Song, length: int | None, unknown: str
     ) -> tuple[np.ndarray, int, dict[str, Any]]:
-        """See Encoding. It begins with a bar; of a bar that is longer than `length`, with its meter
-        and a Position in it.
+        """See Encoding. It begins with a bar; inside of a bar that is longer than `length`, with
+        the Bar, its meter and a Position.
         """
         elements, *_, layout, _ = self.encode(song)
         if length is None:
             return elements, 0, layout
-        kinds = self._ids.kinds[elements]
-        restated = 3  # a Bar, its meter and the Position before
-        for kind, extra in ((_BAR, 0), (_POSITION, restated)):
-            begins = np.flatnonzero(kinds == kind)
-            begins = begins[begins >= len(elements) - length + extra]
-            if len(begins):
-                prime, start = self.resumed(elements[begins[0] :], elements[: begins[0]])
-                return prime, start, layout
+        kinds, least = self._ids.kinds[elements], len(elements) - length
+        of_note = _PROGRAM if self.instruments else _PITCH
+        for begin, restated in ((_BAR, 0), (of_note, 3)):
+            found = np.flatnonzero(kinds == begin)
+            found = found[found >= least + restated]
+            if len(found):
+                return *self.resumed(elements[found[0] :], elements[: found[0]]), layout
         return elements[:0], self._read(elements).end, layout
 
     # --- what a corpus is like ------------------------------------------------------------------
@@ -734,7 +737,11 @@ class EventEncoding(FixedIds):
                 "Most frequent events",
                 f"Of the training songs; {(counts > 0).sum()} of {self.size - 1} types occur.",
                 ("event", "times", "share"),
-                [(ids.texts[i], int(counts[i]), float(counts[i] / total)) for i in frequent],
+                [
+                    (ids.texts[i], int(counts[i]), float(counts[i] / total))
+                    for i in frequent
+                    if counts[i]
+                ],
             ),
             Table(
                 "kinds",

@@ -16,6 +16,9 @@ knowing nothing, or whether the note played in the step before.
     all silent         no note plays
     repeat last step   the last step again
 
+    cell map           a linear map (logistic ones, where the model gives probabilities) of a cell's
+                       last two steps and its neighbours: see musicjax.evaluation.cell_map
+
 To add one: one function, and its line in BASELINES or an entry point of the group
 musicjax.baselines.
 
@@ -23,17 +26,18 @@ Axes: B example, T element, N note, C bit, V ids.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
 
 from musicjax.corpus.store import Corpus
-from musicjax.evaluation import ngram
+from musicjax.evaluation import cell_map, ngram
 from musicjax.models.base import Batch, Model, Prediction
 from musicjax.registry import Registry
 
 _MOST_COUNTED = 3_000_000  # ids of training songs; more would take minutes
+_MOST_FITTED = 5_000  # steps of training songs, of some 80 cells each
 
 Predict = Callable[[Batch], Prediction]
 
@@ -149,6 +153,39 @@ def repeat_last_step(corpus: Corpus, model: Any) -> Predict:
     return predict
 
 
+def map_of_cells(corpus: Corpus, model: Any) -> Predict:
+    """A linear or logistic map of each cell's past and neighbours."""
+    encoding, total, sequences = corpus.encoding, 0, []
+    for song in corpus.split("train"):
+        if total > _MOST_FITTED:
+            break
+        steps = encoding.unpack(np.asarray(corpus.rows(song)))[None]
+        sequences.append(np.pad(steps, [(0, 0), (1, 0), (0, 0), (0, 0)]))
+        total += song.length
+    tasks = [model.task({"elements": e, "positions": e[:, :, 0, 0]}) for e in sequences]
+    size = encoding.shape[1]
+
+    def cells() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for inputs, _, target in tasks:
+            x = cell_map.features(inputs)
+            yield x.reshape(-1, x.shape[-1]), target.reshape(-1, size)
+
+    if not model.gives_nll:
+        weights = cell_map.fit_linear(cells())
+        return lambda batch: cell_map.predict_linear(model.task(batch)[0], weights)
+    x, y = (np.concatenate(arrays) for arrays in zip(*cells(), strict=True))
+    plays = y[:, 0] > 0
+    maps = [cell_map.fit_logistic(x, y[:, 0])]
+    maps += [cell_map.fit_logistic(x[plays], y[plays, 1])] if size == 2 else []
+    weights = np.stack(maps, axis=1)
+
+    def predict(batch: Batch) -> Prediction:
+        inputs, _, target = model.task(batch)
+        return cell_map.predict_logistic(inputs, target, weights)
+
+    return predict
+
+
 def _transitions(corpus: Corpus) -> np.ndarray:
     """[played before, play, articulate]: how often; none is impossible."""
     transitions = corpus.manifest["statistics"]["transitions"]
@@ -185,5 +222,6 @@ BASELINES: Registry[Baseline] = Registry(
         "weighted unigram": Baseline(weighted_unigram, "ids"),
         "all silent": Baseline(all_silent, "matrix"),
         "repeat last step": Baseline(repeat_last_step, "matrix"),
+        "cell map": Baseline(map_of_cells, "matrix"),
     },
 )

@@ -347,6 +347,11 @@ class Biaxial(Model):
         return BiaxialNetwork(self.settings, layout, rngs=rngs)
 
     @property
+    def gives_nll(self) -> bool:
+        """Whether its outputs are probabilities."""
+        return self.settings.loss == "nll"
+
+    @property
     def loss_unit(self) -> str:
         """See Model."""
         return "nats a step" if self.settings.loss == "nll" else "squared error a segment"

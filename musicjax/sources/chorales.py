@@ -7,6 +7,7 @@ files in the user's cache folder, one track a voice; from there they are a folde
 
 import dataclasses
 import importlib.metadata
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -23,6 +24,7 @@ from musicjax.system import files, workers
 _TICKS_PER_QUARTER = 480
 _CHOIR_AAHS = 52
 _QPM = 80.0
+_RENDERING = 2  # raise it when the same score would give another file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +53,8 @@ class Chorales(Source):
 
 
 def cache_folder() -> Path:
-    """Where the MIDI files are kept; its name holds music21's version."""
-    version = importlib.metadata.version("music21")
+    """Where the MIDI files are kept; its name holds music21's version and ours."""
+    version = f"{importlib.metadata.version('music21')}-{_RENDERING}"
     return platformdirs.user_cache_path("musicjax") / f"chorales-music21-{version}"
 
 
@@ -78,7 +80,10 @@ def _render(names: list[str], target: Path) -> None:
 
 
 def song_from_score(score: Any) -> Song:
-    """A music21 Score as a Song, one track a part. Ties are joined; repeats are not unfolded."""
+    """A music21 Score as a Song, one track a part.
+
+    Ties are joined; repeats are not unfolded; a pick-up is a first bar of its own length.
+    """
 
     def ticks(quarters: Any) -> int:
         return round(quarters * _TICKS_PER_QUARTER)
@@ -101,9 +106,12 @@ def song_from_score(score: Any) -> Song:
     return Song(
         tracks=tuple(tracks),
         ticks_per_quarter=_TICKS_PER_QUARTER,
-        meters=tuple(
-            Meter(ticks(m.offset), m.numerator, m.denominator)
-            for m in first.getElementsByClass("TimeSignature")
+        meters=_with_pick_up(
+            tuple(
+                Meter(ticks(m.offset), m.numerator, m.denominator)
+                for m in first.getElementsByClass("TimeSignature")
+            ),
+            score.parts[0],
         ),
         tempos=(Tempo(0, _QPM),),
         keys=tuple(
@@ -111,3 +119,15 @@ def song_from_score(score: Any) -> Song:
             for k in first.getElementsByClass("KeySignature")
         ),
     )
+
+
+def _with_pick_up(meters: tuple[Meter, ...], part: Any) -> tuple[Meter, ...]:
+    """The meters of a part, the first from the end of its pick-up on, if it has one."""
+    measure = next(iter(part.getElementsByClass("Measure")), None)
+    length = Fraction(measure.duration.quarterLength) if measure is not None else Fraction(0)
+    if not meters or not 0 < length < meters[0].quarters:
+        return meters
+    denominator = 4 * length.limit_denominator(8).denominator
+    pick_up = Meter(0, round(length * denominator / 4), denominator)
+    first = meters[0]._replace(tick=round(length * _TICKS_PER_QUARTER))
+    return (pick_up, first, *meters[1:])

@@ -172,9 +172,9 @@ class Examples:
         Returns:
             first: int [B], the row of `data` before the example's first, which may be another
             song's; begin and end: int [B], rows of its song; before and length: int32 [B], elements
-            of the window before the song, and before its end; where the model reads them positions: int32 [B, W + 1],
-            places in the bar, from the element before on; and semitones: int32 [B], up, if
-            train.transpose_range is set.
+            of the window before the song, and before its end; where the model reads them
+            positions: int32 [B, W + 1], places in the bar, from the element before on; and
+            semitones: int32 [B], up, if train.transpose_range is set.
         """
         song, start = self._place(numbers)
         begin, length = self._begins[song], self._lengths[song]

@@ -2,7 +2,7 @@
 
     config.json        the config, with the version of this format
     vocabulary.json    what the encoding found in the songs, if it finds anything
-    songs/             the corpus: test songs to measure and continue, training songs to compare with
+    songs/             the corpus: test songs to measure, training songs to compare with
     checkpoints/       the last and the best (lowest validation loss) by Orbax
     metrics.jsonl      one line an epoch; TensorBoard's events and loss.png show the same
 

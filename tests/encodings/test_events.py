@@ -571,16 +571,21 @@ def test_a_prime_is_the_end_of_a_song_from_a_bar_on():
     assert len(encoding.prime(song, 2, "error")[0]) == 0
 
 
-def test_a_prime_inside_of_a_long_bar_says_where_it_is():
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [
+        (8, "Position_24 Pitch_64 Duration_0.6.12 Pitch_76 Duration_0.6.12"),
+        (7, "Position_24 Pitch_64 Duration_0.6.12 Pitch_76 Duration_0.6.12"),
+        (6, "Position_24 Pitch_76 Duration_0.6.12"),
+        (5, "Position_24 Pitch_76 Duration_0.6.12"),
+    ],
+)
+def test_a_prime_inside_of_a_long_bar_says_where_it_is(length, expected):
     encoding = encoding_of()
-    song = make_song(
-        make_track([(i * 240, 240, 60 + i) for i in range(6)]), meters=(Meter(0, 3, 4),)
-    )
-    prime, start, _ = encoding.prime(song, 9, "error")
-    assert encoding.text(prime) == (
-        "Bar_None TimeSig_3/4 Position_18 Position_24 Pitch_64 Duration_0.6.12 "
-        "Position_30 Pitch_65 Duration_0.6.12"
-    )
+    notes = [(i * 240, 240, 60 + i) for i in range(5)]
+    song = make_song(make_track([*notes, (960, 240, 76)]), meters=(Meter(0, 3, 4),))
+    prime, start, _ = encoding.prime(song, length, "error")
+    assert encoding.text(prime) == f"Bar_None TimeSig_3/4 {expected}"
     assert start == 0
 
 

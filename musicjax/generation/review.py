@@ -1,0 +1,75 @@
+"""What a model's music is like beside the music that it learned from: measures, and copies."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from musicjax.evaluation import distance, novelty
+from musicjax.evaluation.distance import Comparison
+from musicjax.evaluation.metrics import Passage
+from musicjax.generation.options import Options
+from musicjax.generation.piece import generate
+from musicjax.training import workdir
+
+_MOST_SONGS = 300  # of the training songs, evenly spread
+
+
+class Review(NamedTuple):
+    """What was found.
+
+    Attributes:
+        comparison: measures of training songs, test songs and generated pieces.
+        copied: of each piece, and of each test song as a yardstick, the distinct onsets of the
+            longest run that a training song has too.
+        longest: a line about the generated piece that shares most.
+    """
+
+    comparison: Comparison
+    copied: dict[str, list[int]]
+    longest: str
+
+
+def review(folder: str | Path, options: Options) -> Review:
+    """Generates pieces, and compares them with the songs of a work dir.
+
+    Real songs are cut to the length of the pieces, since some measures grow with length.
+
+    Args:
+        folder: work dir of a run of musicjax.train.
+        options: what to generate.
+    Raises:
+        InputError: as generate; or no training or no test song.
+    """
+    pieces = generate(folder, options)
+    corpus = workdir.load_songs(folder)
+    generated = [piece.passage for piece in pieces]
+    units = int(np.median([passage.ticks for passage in generated]))
+    sets = {
+        "training": distance.passages_of(corpus, "train", units=units, most=_MOST_SONGS),
+        "test": distance.passages_of(corpus, "test", units=units),
+        "generated": generated,
+    }
+    comparison = distance.compare(sets)
+    path = Path(folder) / "novelty"
+    index = novelty.open_index(path) if path.is_dir() else novelty.build_index(corpus, path)
+
+    def matches(passages: list[Passage]) -> list[novelty.Match]:
+        return [novelty.longest_match(index, passage) for passage in passages]
+
+    found = {name: matches(sets[name]) for name in ("test", "generated")}
+    longest = max(found["generated"], key=lambda match: match.distinct)
+    copied = {name: [match.distinct for match in found[name]] for name in found}
+    return Review(comparison, copied, novelty.describe(longest))
+
+
+def describe(result: Review) -> str:
+    """A table and lines for people."""
+    lines = [distance.describe(result.comparison)]
+    for name, counts in result.copied.items():
+        lines.append(
+            f"{name}: the longest run shared with a training song has {np.median(counts):g} "
+            f"distinct onsets (median), at most {max(counts)}"
+        )
+    lines.append(f"the piece that shares most: {result.longest}")
+    return "\n".join(lines)
