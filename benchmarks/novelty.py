@@ -124,7 +124,8 @@ def building(corpus: Corpus, folder: Path) -> dict:
     elements, onsets = len(corpus.data), len(symbols)
     tenth = dataclasses.replace(corpus, songs=corpus.songs[: len(corpus.songs) // 10])
     some = sum(song.length for song in tenth.songs)
-    decoding, _ = processor(lambda: [passage_of(corpus, corpus.rows(s)) for s in tenth.songs])
+    rows, encoding = [corpus.rows(song) for song in tenth.songs], corpus.encoding
+    decoding, _ = processor(lambda: [encoding.decode(encoding.all_elements(r)) for r in rows])
     alone, _ = processor(
         lambda: novelty.build_index(tenth, folder.with_name("tenth"), number_of_workers=0)
     )

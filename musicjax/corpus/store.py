@@ -55,7 +55,7 @@ class SongRecord:
         key_margin: of the estimate, as in musicjax.music.key.
         key_signature: of the file.
         bars_cut: of silence.
-        moved: by how much of a sixteenth later its notes are than in the file, to meet the grid.
+        moved: by how many sixteenths later its notes are than in the file, to meet the grid.
         repairs: what was wrong in the file and mended by reading.
         parts: of the common parts that the song has, {"notes": int, "silent": share of beats}.
         layout: what its encoding must know of it.

@@ -24,7 +24,7 @@ import numpy as np
 
 from musicjax.config import settings_of
 from musicjax.errors import InputError
-from musicjax.music.song import Meter, Song, Track
+from musicjax.music.song import Meter, Song, Tempo, Track
 from musicjax.system import files
 
 Array = Any  # of numpy or jax
@@ -230,6 +230,17 @@ class Encoding(Protocol):
         """bool [...]: where no note sounds; of numpy or jax."""
         ...
 
+    def resumed(self, elements: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, int]:
+        """Elements that go on from others, with what they need to stand alone.
+
+        Args:
+            elements: [T, ...].
+            after: [...], those before them.
+        Returns:
+            the elements, and the unit of `after`'s time at which they begin.
+        """
+        return elements, self.length(after)
+
     @property
     def keeps_instruments(self) -> bool:
         """Whether elements distinguish instruments; else all tracks are merged."""
@@ -239,6 +250,16 @@ class Encoding(Protocol):
     def streams(self) -> int:
         """Instruments whose elements each move on a time of their own."""
         return 1
+
+    @property
+    def most_per_unit(self) -> int:
+        """Elements that come in a unit of time, at most, as far as music goes."""
+        return self.streams
+
+    @property
+    def lead(self) -> int:
+        """Units by which the sum of `units` may run ahead of time."""
+        return 0
 
     # --- places in time -------------------------------------------------------------------------
 
@@ -270,8 +291,16 @@ class Encoding(Protocol):
         """
         return []
 
-    def meters(self, layout: Mapping[str, Any], start: int) -> tuple[Meter, ...]:
-        """The meters of a song's time from unit `start` on, which is tick 0; () if not known."""
+    def meters(
+        self, layout: Mapping[str, Any], start: int, elements: np.ndarray
+    ) -> tuple[Meter, ...]:
+        """The meters of music that begins at unit `start` of a song's time, which is tick 0, and
+        has these elements; () if not known.
+        """
+        return ()
+
+    def tempos_of(self, elements: np.ndarray) -> tuple[Tempo, ...]:
+        """The tempos that elements say, the first at tick 0; () if they say none."""
         return ()
 
     def prime(

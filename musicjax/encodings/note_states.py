@@ -356,7 +356,9 @@ class NoteStateEncoding(Encoding):
         """See Encoding."""
         return cycle(bars_of(layout)[-1], STEPS_PER_QUARTER)
 
-    def meters(self, layout: Mapping[str, Any], start: int) -> tuple[Meter, ...]:
+    def meters(
+        self, layout: Mapping[str, Any], start: int, elements: np.ndarray
+    ) -> tuple[Meter, ...]:
         """See Encoding."""
         return meters(bars_of(layout), start, STEPS_PER_QUARTER)
 

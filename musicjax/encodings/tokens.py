@@ -408,7 +408,9 @@ class TokenEncoding(Encoding):
         """See Encoding."""
         return cycle(bars_of(layout)[-1], UNITS_PER_QUARTER)
 
-    def meters(self, layout: Mapping[str, Any], start: int) -> tuple[Meter, ...]:
+    def meters(
+        self, layout: Mapping[str, Any], start: int, elements: np.ndarray
+    ) -> tuple[Meter, ...]:
         """See Encoding."""
         return meters(bars_of(layout), start, UNITS_PER_QUARTER)
 

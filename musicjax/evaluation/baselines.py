@@ -82,6 +82,9 @@ def _ids(model: Model, frequency: np.ndarray, repeat: float) -> Predict:
         repeat: probability that the last id comes again; none follows an unknown one.
     """
 
+    # No known id is impossible.
+    frequency = np.maximum(frequency, np.where(np.arange(len(frequency)) > 0, 0.5, 0.0))
+
     def predict(batch: Batch) -> Prediction:
         last, target = _pairs(model, batch)
         again = np.where(last > 0, repeat, 0.0)

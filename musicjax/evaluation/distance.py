@@ -102,7 +102,7 @@ def passages_of(
         song = Song(
             tuple(tracks),
             encoding.units_per_quarter,
-            meters=encoding.meters(record.layout, 0),
+            meters=encoding.meters(record.layout, 0, elements),
             tempos=(Tempo(0, record.qpm),),
             source=record.name,
         )

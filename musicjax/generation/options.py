@@ -46,8 +46,8 @@ class SamplingRule:
         return getattr(importlib.import_module(module), function)
 
 
-def _rule(name: str, kinds: tuple, setting: str) -> SamplingRule:
-    return SamplingRule(f"musicjax.generation.sampling:{name}", kinds, {setting: None})
+def _rule(name: str, kinds: tuple, *settings: str) -> SamplingRule:
+    return SamplingRule(f"musicjax.generation.sampling:{name}", kinds, dict.fromkeys(settings))
 
 
 # Applied in this order; those from outside come last. To add one: register it, or declare it as an
@@ -60,8 +60,7 @@ RULES: Registry[SamplingRule] = Registry(
         "limit_repeats": _rule("limit_repeats", ("ids",), "max_repeats"),
         "limit_silence": _rule("limit_silence", ("matrix",), "max_silence"),
         "temperature": _rule("temperature", ("ids", "matrix"), "temperature"),
-        "top_k": _rule("top_k", ("ids",), "top_k"),
-        "top_p": _rule("top_p", ("ids",), "top_p"),
+        "truncate": _rule("truncate", ("ids",), "top_k", "top_p"),
         "greedy": _rule("greedy", ("ids",), "temperature"),
         "limit_notes": _rule("limit_notes", ("matrix",), "max_notes"),
     },

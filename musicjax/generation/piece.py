@@ -96,8 +96,7 @@ def continue_songs(
     units = [2**31 - 1] * options.num
     if options.seconds:
         units = [_units(options.seconds, each, encoding) for each in qpm]
-        # No element is shorter than a unit, and each stream takes its own.
-        _, length = model.plan(prime_length, max(units) * encoding.streams)
+        _, length = model.plan(prime_length, max(units) * encoding.most_per_unit)
     elements = priming.stack(primes, encoding)
     longest = -(-length // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
     made, count = continue_primes(
@@ -108,7 +107,9 @@ def continue_songs(
         jax.vmap(jax.random.key)(np.array(seeds)),
         options.sampling_settings(),
         length,
-        np.minimum(np.array(units, np.int64) * encoding.streams, 2**31 - 1).astype(np.int32),
+        np.minimum(np.array(units, np.int64) * encoding.streams + encoding.lead, 2**31 - 1).astype(
+            np.int32
+        ),
         rules=rules_for(encoding.kind),
         length=longest,
     )
@@ -195,27 +196,30 @@ def _piece(
 ) -> Piece:
     """A piece of generated elements; `together` puts them beside the prime, not after it."""
     voice = {"program": manifest["program"], "is_drum": manifest["is_drum"]}
+    both, heard = elements, 0
+    if not together:
+        both = np.concatenate([prime.heard, elements])
+        elements, heard = encoding.resumed(elements, prime.heard)
     if units is not None:
         elements = elements[encoding.onsets(elements) < units]
     length = encoding.length(elements)
     length = length if units is None else min(length, units)
-    heard = 0 if together else encoding.length(prime.heard)
 
-    def song(tracks: list[Track], start: int) -> Song:
-        """Of tracks whose tick 0 is unit `start` of the prime."""
+    def song(tracks: list[Track], start: int, elements: np.ndarray) -> Song:
+        """Of tracks whose tick 0 is unit `start` of the prime, and of their elements."""
         return Song(
             tuple(track for track in tracks if len(track)),
             encoding.units_per_quarter,
-            meters=encoding.meters(prime.layout, prime.start + start),
-            tempos=(Tempo(0, qpm),),
+            meters=encoding.meters(prime.layout, prime.start + start, elements),
+            tempos=encoding.tempos_of(elements) or (Tempo(0, qpm),),
         )
 
-    alone = song(encoding.decode(elements, units=units, name=names[1], **voice), heard)
+    alone = song(encoding.decode(elements, units=units, name=names[1], **voice), heard, elements)
     whole = alone
     if include_prime:
         before = encoding.decode(prime.heard, name=names[0], **voice)
         after = encoding.decode(elements, start=heard, units=units, name=names[1], **voice)
-        whole = song(before + after, 0)
+        whole = song(before + after, 0, both)
     passage = Passage(alone, length, elements, encoding.element)
     return Piece(
         whole.transposed(-prime.semitones),

@@ -1,5 +1,6 @@
 """What a model's music is like beside the music that it learned from: measures, and copies."""
 
+import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,12 +38,15 @@ def review(folder: str | Path, options: Options) -> Review:
 
     Args:
         folder: work dir of a run of musicjax.train.
-        options: what to generate.
+        options: what to generate; without a length the pieces are as long as a test song.
     Raises:
         InputError: as generate; or no training or no test song.
     """
-    pieces = generate(folder, options)
     corpus = workdir.load_songs(folder)
+    if options.length is None and options.seconds is None and (test := corpus.split("test")):
+        length = int(np.median([song.length for song in test]))
+        options = dataclasses.replace(options, length=length)
+    pieces = generate(folder, options)
     generated = [piece.passage for piece in pieces]
     units = int(np.median([passage.ticks for passage in generated]))
     sets = {

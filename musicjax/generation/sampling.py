@@ -67,31 +67,27 @@ def temperature(
     return logits / jnp.maximum(settings["temperature"], 1e-6)
 
 
-def top_k(logits: jax.Array, history: History, settings: Settings, encoding: Encoding) -> jax.Array:
-    """Leaves the `top_k` likeliest; 0 leaves all."""
+def truncate(
+    logits: jax.Array, history: History, settings: Settings, encoding: Encoding
+) -> jax.Array:
+    """Leaves the `top_k` likeliest (0: all), and of those the fewest that have the probability
+    `top_p` together (1: all).
+    """
+    size = logits.shape[-1]
 
     def cut(logits: jax.Array) -> jax.Array:
         ranked = jnp.sort(logits, axis=-1)[:, ::-1]
-        k = jnp.clip(settings["top_k"], 1, logits.shape[-1])
-        least = jnp.take_along_axis(ranked, jnp.broadcast_to(k - 1, (len(logits), 1)), axis=1)
-        return jnp.where(logits < least, _NEVER, logits)
-
-    # Sorting takes as long as a causal model's step: only where it is asked for.
-    return jax.lax.cond(settings["top_k"] > 0, cut, lambda logits: logits, logits)
-
-
-def top_p(logits: jax.Array, history: History, settings: Settings, encoding: Encoding) -> jax.Array:
-    """Leaves the fewest that have the probability `top_p` together; 1 leaves all."""
-
-    def cut(logits: jax.Array) -> jax.Array:
-        ranked = jnp.sort(logits, axis=-1)[:, ::-1]
+        k = jnp.where(settings["top_k"] > 0, jnp.minimum(settings["top_k"], size), size)
+        ranked = jnp.where(jnp.arange(size) < k, ranked, _NEVER)
         probability = jax.nn.softmax(ranked)
         before = jnp.cumsum(probability, axis=-1) - probability  # of the ids ranked higher
         kept = jnp.sum(before < settings["top_p"], axis=-1, keepdims=True)
-        least = jnp.take_along_axis(ranked, jnp.maximum(kept - 1, 0), axis=1)
+        least = jnp.take_along_axis(ranked, jnp.clip(kept, 1, k) - 1, axis=1)
         return jnp.where(logits < least, _NEVER, logits)
 
-    return jax.lax.cond(settings["top_p"] < 1, cut, lambda logits: logits, logits)
+    # Sorting takes as long as a causal model's step: only where it is asked for.
+    asked = (jnp.asarray(settings["top_k"]) > 0) | (jnp.asarray(settings["top_p"]) < 1)
+    return jax.lax.cond(asked, cut, lambda logits: logits, logits)
 
 
 def greedy(

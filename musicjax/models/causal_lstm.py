@@ -184,7 +184,11 @@ class CausalLSTM(Categorical):
         ids = jnp.pad(prime, [(0, 0), (1, 0)])
         x, carries = network.inputs(ids[:, :-1], positions[:, 1:], table), []
         for lstm in network.lstms:
-            x, carry = lstm.prefill(x)
+            if prime.shape[1]:
+                x, carry = lstm.prefill(x)
+            else:
+                zeros = jnp.zeros((len(prime), self.settings.hidden_size))
+                carry = LSTMCarry(zeros, zeros)
             carries.append(carry)
         return CausalCarry(tuple(carries), ids[:, -1], table)
 

@@ -97,8 +97,7 @@ def test_each_kind_of_elements_has_its_rules_in_order():
         "limit_rests",
         "limit_repeats",
         "temperature",
-        "top_k",
-        "top_p",
+        "truncate",
         "greedy",
     ]
     assert names("matrix") == ["limit_silence", "temperature", "limit_notes"]
