@@ -101,6 +101,8 @@ class Encoding(Protocol):
         element: what people call one: "token", "step".
         units_per_quarter: of time.
         unit_elements: whether each element lasts one unit.
+        exact: whether a song on the grid can be decoded from its elements without a loss, so that
+            nats of other such encodings can be compared with its own.
     """
 
     name: ClassVar[str]
@@ -108,6 +110,7 @@ class Encoding(Protocol):
     element: ClassVar[str]
     units_per_quarter: ClassVar[int]
     unit_elements: ClassVar[bool] = False
+    exact: ClassVar[bool] = False
 
     @classmethod
     def from_config(cls, data: Any) -> Self:

@@ -344,6 +344,7 @@ class EventEncoding(FixedIds):
     name: ClassVar[str] = "events"
     element: ClassVar[str] = "event"
     units_per_quarter: ClassVar[int] = UNITS_PER_QUARTER
+    exact: ClassVar[bool] = True
 
     resolution: int = setting(one_of(4, 12))
     velocities: int = setting(Rule(lambda bins: 0 <= bins <= 127, "0 to 127 bins (0: none)"))

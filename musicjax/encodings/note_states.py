@@ -240,6 +240,7 @@ class NoteStateEncoding(Encoding):
     element: ClassVar[str] = "step"
     units_per_quarter: ClassVar[int] = STEPS_PER_QUARTER
     unit_elements: ClassVar[bool] = True
+    exact: ClassVar[bool] = True
 
     lowest: int = setting(at_least(0))
     highest: int = setting(at_least(0))

@@ -35,6 +35,7 @@ Axes: S symbol, P onset of a piece.
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -209,6 +210,21 @@ def open_index(folder: str | Path) -> Index:
         raise
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise InputError(f"{folder}: not an index ({error}); build it again") from None
+
+
+def index_of(corpus: Corpus, folder: str | Path) -> Index:
+    """The index of a corpus's training songs in a folder: opened, or built if there is none of it.
+
+    Raises:
+        InputError: damaged.
+    """
+    folder = Path(folder)
+    if folder.is_dir():
+        index = open_index(folder)
+        if index.fingerprint == corpus.manifest["fingerprint"]:
+            return index
+        shutil.rmtree(folder)
+    return build_index(corpus, folder)
 
 
 def longest_match(index: Index, passage: Passage, view: ViewName = "notes") -> Match:

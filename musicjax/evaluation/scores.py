@@ -1,10 +1,14 @@
 """A model's metrics on its held-out test songs, beside baselines on the same music."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from musicjax.config import settings_of
+from musicjax.errors import InputError
 from musicjax.evaluation.baselines import BASELINES, Predict
 from musicjax.models.base import Batch, Model
 from musicjax.training import compilation_cache, workdir
@@ -82,4 +86,86 @@ def describe(results: Results) -> str:
         lines.append(f"{name:18}" + "".join(cells))
     counts = ", ".join(f"{value} {name}" for name, value in model.items() if name not in columns)
     lines.append(f"on the test songs: {counts}")
+    return "\n".join(lines)
+
+
+class Row(NamedTuple):
+    """A run in a comparison.
+
+    Attributes:
+        run: its work dir.
+        model, encoding: their names.
+        nll: in nats an element of the test songs.
+        baseline, baseline_nll: the best of those that have one.
+        per_sixteenth: nats a sixteenth of the test songs, if the encoding is exact.
+    """
+
+    run: str
+    model: str
+    encoding: str
+    nll: float
+    baseline: str
+    baseline_nll: float
+    per_sixteenth: float | None
+
+
+def compare(folders: Sequence[str | Path], *, checkpoint: str = "best") -> list[Row]:
+    """Runs side by side, on the same test songs.
+
+    Args:
+        folders: work dirs.
+        checkpoint: "best" or "last".
+    Raises:
+        InputError: their test songs differ, or a model gives no likelihood.
+    """
+    rows, first = [], None
+    for folder in folders:
+        corpus = workdir.load_songs(folder)
+        names = sorted(song.name for song in corpus.split("test"))
+        first = names if first is None else first
+        if names != first:
+            raise InputError(
+                f"{folder} was tested on {len(names)} songs, {folders[0]} on {len(first)}, not all "
+                "of them the same; expected one split: train both with data.split_by=index"
+            )
+        config, _ = workdir.load_config(folder)
+        model, *baselines = (
+            (name, metrics)
+            for name, metrics in evaluate(folder, checkpoint=checkpoint).items()
+            if "nll" in metrics
+        )
+        name, best = min(baselines, key=lambda baseline: baseline[1]["nll"])
+        encoding, nll = corpus.encoding, model[1]["nll"]
+        per_sixteenth = None
+        if encoding.exact:
+            songs = [
+                encoding.all_elements(np.asarray(corpus.rows(s))) for s in corpus.split("test")
+            ]
+            sixteenths = sum(map(encoding.length, songs)) * 4 / encoding.units_per_quarter
+            per_sixteenth = nll * model[1][f"{encoding.element}s"] / sixteenths
+        rows.append(
+            Row(
+                str(folder),
+                config.model.name,
+                encoding.name,
+                nll,
+                name,
+                best["nll"],
+                per_sixteenth,
+            )
+        )
+    return rows
+
+
+def describe_comparison(rows: Sequence[Row]) -> str:
+    """A table of runs."""
+    lines = [f"{'run':24}{'model':14}{'encoding':14}{'nats an element':>16}  best baseline"]
+    lines[0] += f"{'nats a sixteenth':>28}"
+    for row in rows:
+        shared = "-" if row.per_sixteenth is None else f"{row.per_sixteenth:.3f}"
+        baseline = f"{row.baseline} {row.baseline_nll:.3f}"
+        lines.append(
+            f"{row.run[-23:]:24}{row.model:14}{row.encoding:14}{row.nll:16.3f}  {baseline:25}"
+            f"{shared:>16}"
+        )
     return "\n".join(lines)

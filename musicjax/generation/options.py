@@ -153,6 +153,12 @@ class Options:
         default=None,
         help="Tempo in quarters a minute; default: the prime's.",
     )
+    max_copy: int | None = setting(
+        _or_none(at_least(3)),
+        default=None,
+        help="Distinct onsets in a row that a piece may share with a training song, in whatever "
+        "key; a piece that shares more is drawn again. Different chorales seldom share over 12.",
+    )
     checkpoint: str = setting(one_of("best", "last"), default="best", help="best or last.")
 
     def __post_init__(self):

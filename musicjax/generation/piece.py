@@ -10,7 +10,7 @@ from musicjax.config import settings_of
 from musicjax.corpus.store import Corpus, Manifest
 from musicjax.encodings.base import Encoding
 from musicjax.errors import InputError
-from musicjax.evaluation import metrics
+from musicjax.evaluation import metrics, novelty
 from musicjax.evaluation.metrics import Passage
 from musicjax.generation import primes as priming
 from musicjax.generation.loop import continue_primes
@@ -25,6 +25,7 @@ from musicjax.training.dataset import Examples
 from musicjax.training.settings import ExampleSettings
 from musicjax.training.workdir import Trained
 
+_MOST_DRAWS = 10  # of a piece, that it may copy less
 _LENGTH_MULTIPLE = 64  # lengths are rounded up to one, so that few compile anew
 
 
@@ -38,6 +39,7 @@ class Piece(NamedTuple):
         passage: the generated part alone, in the key of training.
         metrics: of the passage, by name, as in musicjax.evaluation.metrics.
         text: of its elements.
+        draws: how many times it was drawn, until it shared no more than options.max_copy.
     """
 
     song: Song
@@ -46,6 +48,7 @@ class Piece(NamedTuple):
     passage: Passage
     metrics: dict[str, float]
     text: str
+    draws: int = 1
 
 
 def generate(folder: str | Path, options: Options | None = None) -> list[Piece]:
@@ -63,12 +66,32 @@ def generate(folder: str | Path, options: Options | None = None) -> list[Piece]:
     encoding = trained.model.encoding
     options.check_kind(encoding.kind, encoding.element)
     corpus = workdir.load_songs(folder)
-    make = predict if options.mode == "predict" else continue_songs
-    return make(trained, corpus, song, options)
+    if options.mode == "predict":
+        return predict(trained, corpus, song, options)
+    pieces = continue_songs(trained, corpus, song, options)
+    if options.max_copy is None:
+        return pieces
+    index = novelty.index_of(corpus, Path(folder) / "novelty")
+
+    def copies(piece: Piece) -> bool:
+        return novelty.longest_match(index, piece.passage).distinct > (options.max_copy or 0)
+
+    for draw in range(2, _MOST_DRAWS + 1):
+        if not any(map(copies, pieces)):
+            return pieces
+        again = continue_songs(trained, corpus, song, options, draw=draw)
+        pieces = [
+            new._replace(draws=draw) if copies(old) else old
+            for old, new in zip(pieces, again, strict=True)
+        ]
+    raise InputError(
+        f"max_copy is {options.max_copy}, but after {_MOST_DRAWS} draws a piece still shares more "
+        "with a training song; allow more, raise --temperature, or give another --prime"
+    )
 
 
 def continue_songs(
-    trained: Trained, corpus: Corpus, song: Song | None, options: Options
+    trained: Trained, corpus: Corpus, song: Song | None, options: Options, *, draw: int = 1
 ) -> list[Piece]:
     """Pieces that go on from a song's end, or else from parts of test songs.
 
@@ -77,6 +100,7 @@ def continue_songs(
         corpus: of its work dir.
         song: prime, or None.
         options: what to generate.
+        draw: another number makes other pieces of the same primes.
     Raises:
         InputError: a prime or a length that does not fit the model.
     """
@@ -99,12 +123,15 @@ def continue_songs(
         _, length = model.plan(prime_length, max(units) * encoding.most_per_unit)
     elements = priming.stack(primes, encoding)
     longest = -(-length // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
+    keys = jax.vmap(jax.random.key)(np.array(seeds))
+    if draw > 1:
+        keys = jax.vmap(jax.random.fold_in, (0, None))(keys, draw)
     made, count = continue_primes(
         model,
         model.unweighted(trained.params) if options.unweight else trained.params,
         elements,
         *priming.positions(primes, elements.shape[1], model),
-        jax.vmap(jax.random.key)(np.array(seeds)),
+        keys,
         options.sampling_settings(),
         length,
         np.minimum(np.array(units, np.int64) * encoding.streams + encoding.lead, 2**31 - 1).astype(
@@ -234,7 +261,8 @@ def _piece(
 def describe(piece: Piece) -> str:
     """A line about a piece."""
     figures = metrics.describe(piece.metrics, piece.passage.element)
-    return f"seed {piece.seed}: {figures}; after {piece.prime.name}"
+    drawn = f"; drawn {piece.draws} times" if piece.draws > 1 else ""
+    return f"seed {piece.seed}: {figures}; after {piece.prime.name}{drawn}"
 
 
 def write_pieces(pieces: list[Piece], output: str | Path, *, text: bool = False) -> list[Path]:

@@ -55,8 +55,7 @@ def review(folder: str | Path, options: Options) -> Review:
         "generated": generated,
     }
     comparison = distance.compare(sets)
-    path = Path(folder) / "novelty"
-    index = novelty.open_index(path) if path.is_dir() else novelty.build_index(corpus, path)
+    index = novelty.index_of(corpus, Path(folder) / "novelty")
 
     def matches(passages: list[Passage]) -> list[novelty.Match]:
         return [novelty.longest_match(index, passage) for passage in passages]
