@@ -36,7 +36,7 @@ RUNS = {
     "nsm 10": ("train_step", "--model=nsm"),
     "nsm 32": ("train_step", "--model=nsm", "--batch=32", "--rounds=3"),
     "vocab": ("train_step", "--model=vocab"),
-    "vocab quick": ("train_step", "--size=quick"),
+    "vocab quick": ("train_step", "--size=small"),
     "nsm profile": ("profile", "--model=nsm"),
     "vocab profile": ("profile", "--model=vocab"),
     "nsm memory": ("memory", "--model=nsm"),
@@ -47,6 +47,7 @@ RUNS = {
     "input pipeline": ("input_pipeline",),
     "startup": ("startup",),
     "encode": ("encode", "--source=chorales"),
+    "novelty": ("novelty", "--elements=2000000"),
     "scaling": ("scaling", "--few"),
 }
 MODULES = tuple(dict.fromkeys(module for module, *_ in RUNS.values()))

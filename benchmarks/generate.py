@@ -1,6 +1,6 @@
 """How fast does the token model make music, and beside what?
 
-    python -m benchmarks.generate [--size=table2|quick] [--tokens=64]
+    python -m benchmarks.generate [--size=table2|small] [--tokens=64]
 
 What bounds it. A bidirectional window must be read again for each token. With Table 2's sizes that
 is `flops` of benchmarks.vocab_peers over three, 0.4 GF a token, so the roof (the rate of the
@@ -59,6 +59,7 @@ def musicjax_runner(config, batch: int, tokens: int):
             params,
             windows,
             np.zeros((batch, 1 + windows.shape[1] + 1), np.int32),
+            np.ones(batch, np.int32),
             jax.vmap(jax.random.key)(jnp.arange(batch)),
             options.sampling_settings(),
             np.int32(tokens),

@@ -37,7 +37,7 @@ ROUNDS = 20
 # By name in the JSON: the peers and their size.
 SIZES = {
     "vocab table2": (vocab_peers, "table2"),
-    "vocab quick": (vocab_peers, "quick"),
+    "vocab quick": (vocab_peers, "small"),
     "biaxial paper": (nsm_peers, "paper"),
     "biaxial best": (nsm_peers, "best"),
 }

@@ -1,6 +1,6 @@
 """What does a training step keep for its backward pass, and what does keeping less of it cost?
 
-    python -m benchmarks.memory --model=vocab [--size=quick]
+    python -m benchmarks.memory --model=vocab [--size=small]
     python -m benchmarks.memory --model=nsm [--size=best] [--batch=32]
 
 What bounds it. The backward pass wants the gates of all steps, 4H numbers, and c and h, for each

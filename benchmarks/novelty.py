@@ -3,14 +3,14 @@
     python -m benchmarks.novelty [--source=chorales] [--elements=30000000]
 
 What bounds it. An index is built of decoded songs: to decode tokens is a loop of Python, half a
-microsecond to one an element, shared by as many processes as there are cores; to hash the onsets
-and to sort the suffixes of each view is numpy's work, 0.1 to 0.2 of a microsecond each, most of it
-argsort of 64-bit keys. A piece is looked up by bisection: each of its onsets takes some five steps
-behind the table, twice, and one or two for each further onset that is shared. What is not in memory
-comes from the disk, a few pages of 4 KiB for each onset.
+microsecond to one an element, shared by as many processes as there are cores; to hash the onsets is
+numpy's work, 0.1 to 0.2, as is sorting the suffixes of each view, 0.1 to 0.4, most of it argsort of
+64-bit keys and looking up ranks. A piece is looked up by bisection: each of its onsets takes some
+five steps behind the table, twice, and one or two for each further onset that is shared. What is
+not in memory comes from the disk, a few pages of 4 KiB for each onset.
 
 The corpus is the source's songs, encoded as tokens, again and again until there are so many
-elements; in each copy but the first one element in 20 is another. Its songs have far more in common
+elements; in each copy but the first one element in 10 is another. Its songs have far more in common
 than songs have, which makes sorting and bisection longer. Pieces are made of songs: transposed, in
 other note values, one element in 4 another; each is looked up from the disk, where the system lets
 its cache be dropped, and again from memory.
@@ -71,7 +71,7 @@ def enlarged(corpus: Corpus, elements: int) -> Corpus:
     songs, parts, offset, copy = [], [], 0, 0
     while offset < elements:
         for song in corpus.songs:
-            rows = altered(corpus, corpus.rows(song), 0.05 if copy else 0.0, rng)
+            rows = altered(corpus, corpus.rows(song), 0.1 if copy else 0.0, rng)
             name = f"{copy}/{song.name}"
             songs.append(dataclasses.replace(song, name=name, split="train", offset=offset))
             parts.append(rows)

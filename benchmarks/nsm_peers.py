@@ -59,6 +59,7 @@ def random_batches(config: Config, count: int) -> dict[str, np.ndarray]:
     return {
         "elements": states,
         "positions": np.broadcast_to(np.arange(steps, dtype=np.int32) % 16, (*lead, steps)),
+        "before": np.zeros(lead, np.int32),
         "length": np.full(lead, config.model.window, np.int32),
         "present": np.ones(lead, np.float32),
     }

@@ -1,6 +1,6 @@
 """Where does the time of a training step go?
 
-    python -m benchmarks.profile --model=vocab [--size=table2|quick]
+    python -m benchmarks.profile --model=vocab [--size=table2|small]
     python -m benchmarks.profile --model=nsm [--size=paper|best] [--batch=32]
 
 Traces STEPS_PER_CALL steps by jax.profiler, and looks each operation of the trace up in the

@@ -77,6 +77,7 @@ def main() -> None:
                 params,
                 prime,
                 positions,
+                np.full(pieces, 16, np.int32),
                 keys,
                 Options(max_notes=MAX_NOTES).sampling_settings(),
                 np.int32(length),

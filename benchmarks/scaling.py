@@ -47,7 +47,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 ROUNDS = 3
 UNDISTURBED = 0.7  # of the fastest point's matrix product
-SIZES = {"nsm": "paper", "vocab": "quick"}
+SIZES = {"nsm": "paper", "vocab": "small"}
 # The base, and the values of each axis.
 BASE = {
     "nsm": {"notes": 78, "steps": 128, "batch": 10, "hidden": 36, "devices": 1},

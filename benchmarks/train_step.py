@@ -1,6 +1,6 @@
 """How fast is a training step, and beside what?
 
-    python -m benchmarks.train_step --model=vocab [--size=table2|quick] [--rounds=5]
+    python -m benchmarks.train_step --model=vocab [--size=table2|small] [--rounds=5]
     python -m benchmarks.train_step --model=nsm [--size=paper|best] [--batch=32]
 
 What bounds it. Counting a multiply and an add as two, and the backward pass as twice the forward,

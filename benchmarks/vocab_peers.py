@@ -12,7 +12,7 @@ from musicjax.models import build_model
 from musicjax.models.base import Model
 
 VOCABULARY_SIZE = 1000  # as Bach's chorales, two voices
-SIZES = ("table2", "quick")
+SIZES = ("table2", "small")
 
 
 def make_config(size: str) -> Config:
@@ -41,6 +41,7 @@ def random_batches(config: Config, count: int) -> dict[str, np.ndarray]:
     ids = np.random.default_rng(0).integers(1, VOCABULARY_SIZE, (*lead, window + 1), dtype=np.int32)
     return {
         "elements": ids,
+        "before": np.zeros(lead, np.int32),
         "length": np.full(lead, window, np.int32),
         "present": np.ones(lead, np.float32),
     }

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 workdir="${1:-runs/quick}"
 . scripts/venv.sh
-python -m musicjax.train --config=configs/vocab.py:quick --workdir="$workdir"
+python -m musicjax.train --config=configs/events.py:quick --workdir="$workdir"
 python -m musicjax.evaluate --workdir="$workdir"
 python -m musicjax.generate --workdir="$workdir" --num=4
 echo "The quickstart took $SECONDS seconds."

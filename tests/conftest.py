@@ -145,5 +145,6 @@ def zero_batches(config, count=2):
         "present": np.ones((count, rows), np.float32),
         "elements": np.zeros((count, rows, window + 1, *shape), np.uint8 if shape else np.int32),
         "positions": np.zeros((count, rows, window + 1), np.int32),
+        "before": np.zeros((count, rows), np.int32),
         "length": np.full((count, rows), window, np.int32),
     }

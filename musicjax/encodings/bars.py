@@ -5,6 +5,7 @@ a pick-up: it is the end of such a bar. Bars shorter than four quarters that div
 together, up to four quarters: many files say 1/4.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -83,15 +84,16 @@ def meters(bars: Sequence[Bars], start: int, units_per_quarter: int) -> tuple[Me
     before is a pick-up.
     """
     before = [bar for bar in bars if bar.start <= start]
-    found = []
-    for bar in (*before[-1:], *(bar for bar in bars if bar.start > start)):
+    held = [*before[-1:], *(bar for bar in bars if bar.start > start)]
+    ends, found = [bar.start - start for bar in held[1:]], []
+    for bar, end in itertools.zip_longest(held, ends):
         length = cycle(bar, units_per_quarter)
-        place = max(start - bar.start, 0) % length
-        tick = max(bar.start - start, 0)
+        tick, place = max(bar.start - start, 0), max(start - bar.start, 0) % length
         if place:
             found.append(_meter(tick, length - place, bar.denominator, units_per_quarter))
             tick += length - place
-        found.append(_meter(tick, length, bar.denominator, units_per_quarter))
+        if end is None or tick < end:
+            found.append(_meter(tick, length, bar.denominator, units_per_quarter))
     return tuple(found)
 
 

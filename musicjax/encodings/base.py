@@ -101,6 +101,7 @@ class Encoding(Protocol):
         element: what people call one: "token", "step".
         units_per_quarter: of time.
         unit_elements: whether each element lasts one unit.
+        usual_length: elements of a piece of which no length is asked.
         exact: whether a song on the grid can be decoded from its elements without a loss, so that
             nats of other such encodings can be compared with its own.
     """
@@ -110,6 +111,7 @@ class Encoding(Protocol):
     element: ClassVar[str]
     units_per_quarter: ClassVar[int]
     unit_elements: ClassVar[bool] = False
+    usual_length: ClassVar[int] = 200
     exact: ClassVar[bool] = False
 
     @classmethod

@@ -344,6 +344,7 @@ class EventEncoding(FixedIds):
     name: ClassVar[str] = "events"
     element: ClassVar[str] = "event"
     units_per_quarter: ClassVar[int] = UNITS_PER_QUARTER
+    usual_length: ClassVar[int] = 800
     exact: ClassVar[bool] = True
 
     resolution: int = setting(one_of(4, 12))

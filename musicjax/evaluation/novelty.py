@@ -34,6 +34,7 @@ Axes: S symbol, P onset of a piece.
 """
 
 import dataclasses
+import itertools
 import json
 import shutil
 from collections.abc import Iterable, Sequence
@@ -58,7 +59,8 @@ VIEWS: tuple[ViewName, ...] = get_args(ViewName)
 # 43,000 pairs of Bach's chorales of different tunes are 11 and 14 in two voices, 9 and 11 in four.
 MOST_BY_CHANCE: dict[ViewName, int] = {"notes": 12, "melody": 14}
 
-_SONGS_PER_TASK = 512
+_SONGS_PER_TASK = 1024  # of a worker
+_SONGS_AT_ONCE = 128  # their notes stay in the cache
 _OF_INTERVAL, _OF_STEP = np.random.default_rng(0).integers(1 << 64, size=(2, 256), dtype=np.uint64)
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _SUFFIXES_PER_ENTRY = 16  # of the table
@@ -136,7 +138,7 @@ def build_index(
 
     Args:
         corpus: of any encoding: its songs are decoded.
-        folder: to write; some 24 bytes an onset. In memory it takes up to 100.
+        folder: to write; some 25 bytes an onset. In memory it takes up to 150.
         number_of_workers: processes that decode; 0: this one; by default that, or, where there are
             many songs, one a core.
     Returns:
@@ -155,14 +157,15 @@ def build_index(
     if number_of_workers is None:
         number_of_workers = workers.cores() if len(tasks) > workers.cores() else 0
     with files.new_folder(Path(folder)) as temporary:
-        lines = [_lines([])] * len(tasks)
+        lines: list[list[dict[ViewName, _Line]]] = [[]] * len(tasks)
         for i, result in workers.run(_lines_of_rows, tasks, workers=number_of_workers):
             if isinstance(result, workers.Failure):
                 first = songs[i * _SONGS_PER_TASK].name
                 raise RuntimeError(f"{first} or a song after it {result.reason}: {result.detail}")
             lines[i] = result
         with ThreadPoolExecutor() as threads:  # numpy sorts without Python's lock
-            made = threads.map(lambda name: _view(lines, name), VIEWS)
+            together = [_lines([]), *itertools.chain.from_iterable(lines)]
+            made = threads.map(lambda name: _view([line[name] for line in together]), VIEWS)
             views = dict(zip(VIEWS, made, strict=True))
         for name, view in views.items():
             for field, array in view._asdict().items():
@@ -190,7 +193,7 @@ def open_index(folder: str | Path) -> Index:
         if manifest["format"] != FORMAT:
             raise InputError(
                 f"{folder}: an index of format {manifest['format']}; this musicjax reads {FORMAT}: "
-                "build it again"
+                "delete it"
             )
         songs = json.loads((folder / "songs.json").read_text(encoding="utf-8"))
         views: dict[ViewName, View] = {
@@ -209,14 +212,14 @@ def open_index(folder: str | Path) -> Index:
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-        raise InputError(f"{folder}: not an index ({error}); build it again") from None
+        raise InputError(f"{folder}: not an index ({error}); delete it") from None
 
 
 def index_of(corpus: Corpus, folder: str | Path) -> Index:
     """The index of a corpus's training songs in a folder: opened, or built if there is none of it.
 
     Raises:
-        InputError: damaged.
+        InputError: the folder is not an index, of another version, or damaged.
     """
     folder = Path(folder)
     if folder.is_dir():
@@ -224,7 +227,10 @@ def index_of(corpus: Corpus, folder: str | Path) -> Index:
         if index.fingerprint == corpus.manifest["fingerprint"]:
             return index
         shutil.rmtree(folder)
-    return build_index(corpus, folder)
+    try:
+        return build_index(corpus, folder)
+    except InputError:  # another process was first
+        return open_index(folder)
 
 
 def longest_match(index: Index, passage: Passage, view: ViewName = "notes") -> Match:
@@ -288,9 +294,10 @@ def _lengths(view: View) -> dict[str, int]:
 # --- music -> symbols ---------------------------------------------------------------------------
 
 
-def _lines_of_rows(encoding: Encoding, songs: Sequence[np.ndarray]) -> dict[ViewName, _Line]:
-    """Rows of a corpus's songs, in each view."""
-    return _lines([encoding.decode(encoding.all_elements(rows)) for rows in songs])
+def _lines_of_rows(encoding: Encoding, songs: Sequence[np.ndarray]) -> list[dict[ViewName, _Line]]:
+    """Rows of a corpus's songs, in each view, some songs together."""
+    decoded = [encoding.decode(encoding.all_elements(rows)) for rows in songs]
+    return [_lines(decoded[i : i + _SONGS_AT_ONCE]) for i in range(0, len(songs), _SONGS_AT_ONCE)]
 
 
 def _line_of(passage: Passage, view: ViewName) -> _Line:
@@ -378,10 +385,9 @@ def _line(times: np.ndarray, top: np.ndarray, shapes: np.ndarray, songs: int) ->
 # --- symbols -> index -> matches ----------------------------------------------------------------
 
 
-def _view(lines: Sequence[dict[ViewName, _Line]], name: ViewName) -> View:
-    """The songs of all tasks in one view."""
-    columns = zip(*(of_task[name] for of_task in [_lines([]), *lines]), strict=True)
-    symbols, onsets, counts = map(np.concatenate, columns)
+def _view(lines: Sequence[_Line]) -> View:
+    """All songs in one view."""
+    symbols, onsets, counts = map(np.concatenate, zip(*lines, strict=True))
     suffixes = suffix_array(symbols)
     starts = np.cumsum(counts) - counts
     return View(symbols, onsets, starts, suffixes, _table(symbols[suffixes]))

@@ -76,9 +76,11 @@ def generate(folder: str | Path, options: Options | None = None) -> list[Piece]:
     def copies(piece: Piece) -> bool:
         return novelty.longest_match(index, piece.passage).distinct > (options.max_copy or 0)
 
-    for draw in range(2, _MOST_DRAWS + 1):
+    for draw in range(2, _MOST_DRAWS + 2):
         if not any(map(copies, pieces)):
             return pieces
+        if draw > _MOST_DRAWS:
+            break
         again = continue_songs(trained, corpus, song, options, draw=draw)
         pieces = [
             new._replace(draws=draw) if copies(old) else old

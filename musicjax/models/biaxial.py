@@ -398,7 +398,8 @@ class Biaxial(Model):
         assert prediction.values is not None  # of a matrix they are always given
         _, _, target = self.task(batch)
         target = target.astype(jnp.float32)
-        inside = jnp.arange(target.shape[1]) < batch["length"][:, None]
+        at = jnp.arange(target.shape[1])
+        inside = (at >= batch["before"][:, None]) & (at < batch["length"][:, None])
         mask = jnp.where(inside, batch["present"][:, None], 0.0)[..., None]  # [B, T, 1]
         sse = jnp.sum(jnp.square(prediction.values - target), axis=-1) * mask
         weight = 1 + (self.settings.positive_weight - 1) * target[..., 0]

@@ -171,10 +171,10 @@ class CausalLSTM(Categorical):
     # --- generation -----------------------------------------------------------------------------
 
     def plan(self, prime_length: int | None, length: int | None) -> tuple[int, int]:
-        """See Model: by default a window, and 200 ids."""
+        """See Model: by default a window."""
         return (
             self.window if prime_length is None else prime_length,
-            200 if length is None else length,
+            self.encoding.usual_length if length is None else length,
         )
 
     def prefill(self, params: Params, prime: jax.Array, positions: jax.Array) -> Carry:

@@ -321,14 +321,14 @@ class TokenLSTM(Categorical):
     # --- generation -----------------------------------------------------------------------------
 
     def plan(self, prime_length: int | None, length: int | None) -> tuple[int, int]:
-        """See Model: by default a window, and 200 tokens."""
+        """See Model: by default a window."""
         prime_length = self.window if prime_length is None else min(prime_length, self.window)
         if prime_length < self.window and not self.pad:
             raise InputError(
                 f"the prime is {prime_length} {self.encoding.element}s; the model reads "
                 f"{self.window}: train with model.pad=True for shorter ones"
             )
-        return prime_length, 200 if length is None else length
+        return prime_length, self.encoding.usual_length if length is None else length
 
     def prefill(self, params: Params, prime: jax.Array, positions: jax.Array) -> Carry:
         """See Model. A prime shorter than the window has zeros before it, as in training."""

@@ -59,7 +59,7 @@ def plot_piano_roll(
     axes.set_xlim(0, max(song.end_ticks, 1))
     axes.set_ylim(low - 0.5, high + 0.5)
     if any(_plain(track.name) for track in song.tracks):
-        axes.legend(loc="upper right", fontsize="small")
+        figure.legend(loc="outside right upper", fontsize="small")  # beside the notes
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # it draws boxes instead
         figure.savefig(path, dpi=110)

@@ -174,6 +174,87 @@ def test_the_voice_is_found_by_its_shape():
     assert preprocess.prepare(only_chords, preprocessing(track="vocals")).rule == "none"
 
 
+# --- on the grid -----------------------------------------------------------------------------
+
+
+def later(song, ticks):
+    rows = [(onset + ticks, length, pitch) for onset, length, pitch, _ in song.notes().tolist()]
+    return make_song(make_track(rows), meters=song.meters, tempos=song.tempos)
+
+
+def on_beats(seed=0):
+    """Most notes begin on beats, the first after a bar of silence."""
+    rng = np.random.default_rng(seed)
+    onsets = 1920 + 480 * np.arange(60) + rng.choice([0, 0, 0, 240, 120], 60)
+    return make_song(make_track([(t, 110, 60 + i % 12) for i, t in enumerate(onsets.tolist())]))
+
+
+@pytest.mark.parametrize("shift", [0, 37, 60, -50, 119, 240, -200, 300, 479])
+def test_a_song_that_begins_anywhere_in_a_beat_is_moved_to_its_beats(shift):
+    song = on_beats()
+    aligned, moved = preprocess.aligned(later(song, shift))
+    onsets = aligned.tracks[0].onset_ticks
+    assert not (onsets % 120).any()
+    assert ((onsets % 480) == 0).mean() > 0.5
+    by = onsets - song.tracks[0].onset_ticks
+    assert len(set(by.tolist())) == 1
+    assert by[0] == shift + moved * 120
+    assert -2.5 <= moved <= 1.5
+    assert aligned.tracks[0].duration_ticks.tolist() == song.tracks[0].duration_ticks.tolist()
+
+
+def test_a_song_without_clear_beats_is_moved_to_the_nearest_sixteenth():
+    rows = [(1920 + 120 * i, 100, 60 + i % 7) for i in range(64)]
+    song = make_song(make_track(rows))
+    for shift, moved in ((0, 0), (50, -50 / 120), (-50, 50 / 120), (120, 0), (240 + 10, -10 / 120)):
+        found, by = preprocess.aligned(later(song, shift))
+        assert by == pytest.approx(moved, abs=1e-3)
+        assert not (found.tracks[0].onset_ticks % 120).any()
+
+
+def test_a_song_on_its_grid_is_left_as_it_is():
+    for song in (on_beats(), make_song(), make_song(make_track([]))):
+        assert preprocess.aligned(song) == (song, 0.0)
+
+
+def test_notes_that_would_begin_before_the_song_begin_with_it():
+    song = make_song(make_track([(50, 480, 60), *((480 * i + 50, 240, 62) for i in range(1, 9))]))
+    early = make_song(make_track([(0, 60, 59), *map(tuple, song.notes()[:, :3].tolist())]))
+    aligned, moved = preprocess.aligned(early)
+    assert moved < 0
+    assert aligned.tracks[0].onset_ticks[:2].tolist() == [0, round(50 + moved * 120)]
+    assert aligned.tracks[0].duration_ticks[0] == 60 + round(moved * 120)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(0, 479), st.integers(0, 20))
+def test_aligning_twice_is_aligning_once(seed, notes, shift, jitter):
+    rng = np.random.default_rng(seed)
+    onsets = 1920 + 120 * rng.integers(0, 99, notes) + rng.integers(-jitter, jitter + 1, notes)
+    song = make_song(make_track([(t + shift, 90, 60) for t in onsets.tolist()]))
+    once, moved = preprocess.aligned(song)
+    assert -2.5 <= moved <= 1.5
+    again, moved_again = preprocess.aligned(once)
+    # But for half a tick that rounds up.
+    assert abs(moved_again) * 120 <= (1.01 if jitter else 0)
+    assert abs(again.notes() - once.notes()).max() <= bool(jitter)
+
+
+def test_aligned_songs_have_tokens_on_the_grid_and_say_how_far_they_were_moved(tmp_path):
+    midi.write_song(later(on_beats(), 50), tmp_path / "late.mid")
+    durations = {}
+    for align in (False, True):
+        corpus = encoded(settings(tmp_path, align=align, test_share=0.0, validation_share=0.0))
+        (song,) = corpus.songs
+        ids = corpus.encoding.all_elements(np.asarray(corpus.rows(song)))
+        durations[align] = corpus.encoding.units(ids)
+        assert song.moved == (-0.417 if align else 0)
+    assert not (durations[True] % 3).any()  # of a twelfth of a quarter
+    assert (durations[False] % 3).any()  # or this test shows nothing
+
+
+# --- silence ---------------------------------------------------------------------------------
+
+
 def test_silence_is_cut_where_the_chosen_part_is_silent():
     rows = [(0, 480, 60), (480 * 100, 480, 62)]
     tune = [(t * 480, 480, 72) for t in range(101)]

@@ -86,7 +86,8 @@ def test_what_a_record_says_of_a_song(tmp_path):
     assert record.key_margin > 0
     assert (record.rule, record.program, record.is_drum) == ("track name", 33, False)
     assert (record.qpm, record.seconds, record.bars_cut, record.length) == (120, 20, 0, 39)
-    assert (record.repairs, record.layout, record.artist, record.year) == ([], {}, None, None)
+    bars = {"bars": [[0, 48, 4]]}
+    assert (record.repairs, record.layout, record.artist, record.year) == ([], bars, None, None)
     untransposed = encode_one(tmp_path, transpose=False).record
     assert (untransposed.key, untransposed.key_margin, untransposed.semitones) == (None, None, 0)
 

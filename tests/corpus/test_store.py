@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -41,16 +43,30 @@ def test_a_corpus_is_read_back_as_it_was(folder, corpus, tmp_path):
         corpus.save(tmp_path / "corpus")
 
 
-def test_a_corpus_of_one_split(corpus, tmp_path):
-    test = corpus.only("test")
-    assert [song.name for song in test.songs] == [song.name for song in corpus.split("test")]
-    for mine, theirs in zip(test.songs, corpus.split("test"), strict=True):
-        np.testing.assert_array_equal(test.rows(mine), corpus.rows(theirs))
-    assert len(test.data) == sum(song.length for song in test.songs) < len(corpus.data)
-    test.save(tmp_path / "test")
-    assert Corpus.load(tmp_path / "test").songs == test.songs
-    # A corpus without a song of the split has no rows.
-    assert len(test.only("validation").data) == 0
+def test_a_saved_corpus_takes_no_room_beside_the_one_that_it_was_read_from(corpus, tmp_path):
+    corpus.save(tmp_path / "corpus")
+    back = Corpus.load(tmp_path / "corpus")
+    back.save(tmp_path / "copy")
+    ours, theirs = (tmp_path / name / "data.npy" for name in ("corpus", "copy"))
+    assert ours.samefile(theirs)
+    again = Corpus.load(tmp_path / "copy")
+    assert again.songs == back.songs
+    shutil.rmtree(tmp_path / "corpus")  # which the copy does not need
+    np.testing.assert_array_equal(Corpus.load(tmp_path / "copy").data, corpus.data)
+
+
+@pytest.mark.parametrize("error", [PermissionError, OSError])
+def test_where_a_file_cannot_have_two_names_it_is_copied(corpus, tmp_path, monkeypatch, error):
+    corpus.save(tmp_path / "corpus")
+
+    def refuse(*_):
+        raise error(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    Corpus.load(tmp_path / "corpus").save(tmp_path / "copy")
+    ours, theirs = (tmp_path / name / "data.npy" for name in ("corpus", "copy"))
+    assert not ours.samefile(theirs)
+    np.testing.assert_array_equal(Corpus.load(tmp_path / "copy").data, corpus.data)
 
 
 def test_a_corpus_of_note_states_is_read_back_as_it_was(folder, tmp_path):
@@ -67,7 +83,7 @@ def test_a_corpus_of_note_states_is_read_back_as_it_was(folder, tmp_path):
     for song in back.songs:
         expected = song_to_note_state(midi.read_song(folder / song.name)).states
         np.testing.assert_array_equal(unpack(np.asarray(back.rows(song)), 78, 2), expected)
-        assert song.layout == {"bars": [[0, 16]], "moved": 0.0}
+        assert song.layout == {"bars": [[0, 16, 4]]}
     # What follows what in the training songs, all cells of it.
     steps = sum(song.length for song in back.split("train"))
     assert sum(transitions) == steps * 78
@@ -86,7 +102,7 @@ def test_nothing_half_written_is_left(corpus, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("format", "a corpus of format 3; this musicjax reads 4: encode it again"),
+        ("format", f"a corpus of format 4; this musicjax reads {store.FORMAT}: encode it again"),
         ("short data", r"damaged: data.npy holds \d+ rows, manifest.json says \d+ and songs.jsonl"),
         ("wide data", r"damaged: data.npy holds uint8 .*; expected rows of int32 \(\)"),
         ("no manifest", "not a corpus folder"),
@@ -105,7 +121,7 @@ def test_a_damaged_corpus_is_one_clear_line(corpus, tmp_path, damage, message):
     manifest = json.loads((path / "manifest.json").read_text())
     match damage:
         case "format":
-            manifest["format"] = 3
+            manifest["format"] = 4
         case "short data":
             np.save(path / "data.npy", np.load(path / "data.npy")[:-1])
         case "wide data":

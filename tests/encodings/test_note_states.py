@@ -6,12 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musicjax.encodings import make_encoding
+from musicjax.encodings.bars import Bars, places
 from musicjax.encodings.note_states import (
-    Bars,
+    STEPS_PER_QUARTER,
     NoteStateEncoding,
     NoteStateError,
-    beat_positions,
-    meters_of,
     note_state_to_song,
     note_state_to_track,
     pack,
@@ -28,9 +27,9 @@ REST, STRUCK, HELD = [0, 0], [1, 1], [1, 0]
 # --- song -> matrix --------------------------------------------------------------------------
 
 
-def cells(song, pitch=60, **options):
+def cells(song, pitch=60):
     """The states of one pitch."""
-    return song_to_note_state(song, **options).states[:, pitch - 24].tolist()
+    return song_to_note_state(song).states[:, pitch - 24].tolist()
 
 
 def test_a_note_is_struck_once_and_held():
@@ -105,15 +104,13 @@ def test_each_stretch_of_one_meter_is_aligned_to_its_bars():
     notes = [(0, 480, 60), (480, 480, 62), (3410, 480, 64), (3410 + 1920, 480, 65)]
     song = make_song(make_track(notes), meters=meters)
     encoded = song_to_note_state(song)
-    assert encoded.bars == (Bars(0, 4), Bars(4, 12), Bars(28, 16))
+    assert encoded.bars == (Bars(-8, 12), Bars(28, 16))
     assert np.flatnonzero(encoded.states[..., 1].any(1)).tolist() == [0, 4, 28, 44]
-    beat = beat_positions(encoded.bars, -1, 46)
-    # A bar of 1/4 is counted on to 16, the step before the song as its last.
-    assert beat[:6].tolist() == [15, 0, 1, 2, 3, 0]
-    assert beat[1 + 4 : 1 + 29].tolist() == [*range(12), *range(12), 0]
-    assert beat[1 + 28 : 1 + 45].tolist() == [*range(16), 0]
-    assert meters_of(encoded.bars) == (Meter(0, 1, 4), Meter(4, 3, 4), Meter(28, 4, 4))
-    assert meters_of([Bars(3, 7)]) == (Meter(3, 7, 16),)
+    beat = places(encoded.bars, -1, 46, STEPS_PER_QUARTER).tolist()
+    # The pick-up is the last quarter of a bar of 3/4.
+    assert beat[:6] == [7, 8, 9, 10, 11, 0]
+    assert beat[1 + 4 : 1 + 29] == [*range(12), *range(12), 0]
+    assert beat[1 + 28 : 1 + 45] == [*range(16), 0]
 
 
 @pytest.mark.parametrize("meters", [(Meter(0, 3, 4),), (Meter(0, 7, 8),), (Meter(1200, 5, 16),)])
@@ -152,19 +149,6 @@ def test_the_play_bit_alone_makes_notes():
     assert track.onset_ticks.tolist() == [100, 103]
     assert track.duration_ticks.tolist() == [2, 1]
     assert track.pitch.tolist() == [26, 26]
-
-
-@pytest.mark.parametrize("shift", [0, 37, 60, -50, 119])
-def test_align_moves_a_song_onto_the_grid(shift):
-    plain = random_song(3)
-    late = make_song(make_track([(o + 480 + shift, d, p) for o, d, p, _ in plain.notes().tolist()]))
-    on_time = make_song(make_track([(o + 480, d, p) for o, d, p, _ in plain.notes().tolist()]))
-    aligned = song_to_note_state(late, align=True)
-    expected = song_to_note_state(on_time).states
-    # To the nearest step: 60 ticks or more late is a step.
-    whole = 1 if shift + round(aligned.moved * 120) == 120 else 0
-    np.testing.assert_array_equal(aligned.states[whole:], expected)
-    assert abs(aligned.moved) <= 0.5
 
 
 @st.composite
@@ -220,15 +204,18 @@ def test_every_note_is_articulated_once_in_a_step_and_plays_there(data):
     assert not held[0].any()
     again = song_to_note_state(note_state_to_song(encoded.states, bars=encoded.bars))
     np.testing.assert_array_equal(again.states, encoded.states)
-    # Only a meter's last bars before the next can be cut, so their stretches come back.
-    assert again.bars == encoded.bars
 
 
 def round_trip(path):
     encoded = song_to_note_state(midi.read_song(path))
     again = song_to_note_state(note_state_to_song(encoded.states, bars=encoded.bars))
     np.testing.assert_array_equal(again.states, encoded.states)
-    assert again.bars == encoded.bars
+    # Bars that are counted together come back as one.
+    found, expected = (
+        places(each.bars, -20, len(each.states) + 20, STEPS_PER_QUARTER)
+        for each in (again, encoded)
+    )
+    np.testing.assert_array_equal(found, expected)
     return encoded
 
 
@@ -288,13 +275,6 @@ def test_a_song_becomes_packed_rows_of_its_matrix(changes, shape, size):
     data, symbols = encoding.shard([elements, elements])
     assert len(data) == 2 * len(elements)
     assert symbols == []
-
-
-def test_a_song_between_the_grid_points_is_moved_if_asked_for():
-    late = make_song(make_track([(t * 480 + 50, 480, 60 + t % 12) for t in range(8)]))
-    encoded = encoding_of(align=True).encode(late)
-    assert encoded.layout == {"bars": [[0, 16]], "moved": -0.417}
-    assert encoding_of().encode(late).layout["moved"] == 0
 
 
 def test_the_sums_of_a_song():
@@ -369,16 +349,20 @@ def test_decoded_tracks_end_where_they_are_cut():
 def test_places_in_the_bar_bar_lines_and_meters():
     encoding = encoding_of()
     # Two bars of 3/4, then bars of 2/4, that are counted together to four quarters.
-    layout = {"bars": [[0, 12], [24, 8]], "moved": 0.0}
-    places = encoding.positions(layout, -1, 60)
-    assert places.dtype == np.int32
-    assert places.tolist() == [11, *range(12), *range(12), *range(16), *range(16), *range(4)]
+    layout = {"bars": [[0, 12, 4], [24, 8, 4]]}
+    nothing = np.zeros((0, 78, 2), np.uint8)
+    found = encoding.positions(layout, -1, 60)
+    assert found.dtype == np.int32
+    assert found.tolist() == [11, *range(12), *range(12), *range(16), *range(16), *range(4)]
     assert encoding.bar_lines(layout, 60, 8).tolist() == [0, 12, 24, 40]
     assert encoding.bar_lines(layout, 60, 30).tolist() == [0, 12, 24]
     assert encoding.bar_lines(layout, 60, 61).tolist() == [0]  # no example fits
-    assert encoding.meters(layout, 0) == (Meter(0, 3, 4), Meter(24, 4, 4))
-    assert encoding.meters(layout, 12) == (Meter(0, 3, 4), Meter(12, 4, 4))
-    assert encoding.meters(layout, 40) == (Meter(0, 4, 4),)
+    assert encoding.cycle(layout) == 16  # where the song ends
+    assert encoding.meters(layout, 0, nothing) == (Meter(0, 3, 4), Meter(24, 4, 4))
+    assert encoding.meters(layout, 12, nothing) == (Meter(0, 3, 4), Meter(12, 4, 4))
+    assert encoding.meters(layout, 40, nothing) == (Meter(0, 4, 4),)
+    # From inside a bar, with its rest as a pick-up.
+    assert encoding.meters(layout, 44, nothing) == (Meter(0, 3, 4), Meter(12, 4, 4))
 
 
 @pytest.mark.parametrize("articulate", [False, True])
@@ -387,7 +371,7 @@ def test_a_prime_is_the_end_of_a_song(articulate):
     states = encoding.states(song).states
     elements, start, layout = encoding.prime(song, 16, "error")
     np.testing.assert_array_equal(elements, states[-16:])
-    assert (start, layout["bars"]) == (len(states) - 16, [[0, 16]])
+    assert (start, layout["bars"]) == (len(states) - 16, [[0, 16, 4]])
     elements, start, _ = encoding.prime(song, None, "error")
     assert (len(elements), start) == (len(states), 0)
     with pytest.raises(NoteStateError, match="no_note_in_range"):

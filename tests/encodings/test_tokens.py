@@ -20,6 +20,7 @@ from musicjax.encodings.tokens import (
 from musicjax.encodings.vocabulary import Vocabulary, parse_token
 from musicjax.errors import InputError
 from musicjax.music import midi
+from musicjax.music.song import Meter
 from musicjax.music.track_selection import family
 
 
@@ -265,7 +266,7 @@ def test_a_song_becomes_indices_of_its_types_and_sums():
     assert len(encoded.elements) == 5
     sums = {"note_units": 72, "clipped_units": 24, "rests_cut": 1, "repeats": 1}
     assert encoded.sums == sums
-    assert encoded.layout == {}
+    assert encoded.layout == {"bars": [[0, 48, 4]]}
 
 
 def test_digests_know_the_same_music():
@@ -360,7 +361,7 @@ def test_a_prime_is_the_end_of_a_song():
     ids = ids_of(encoding, song)
     assert elements.tolist() == ids[-8:].tolist()
     assert start == encoding.onsets(ids)[-8]
-    assert layout == {}
+    assert layout == {"bars": [[0, 48, 4]]}
     whole, start, _ = encoding.prime(song, None, "error")
     assert (whole.tolist(), start) == (ids.tolist(), 0)
     assert encoding.prime(song, 10_000, "error")[0].tolist() == ids.tolist()
@@ -376,6 +377,46 @@ def test_what_a_model_does_not_know_of_a_prime():
     assert encoding.text(encoding.prime(song, 3, "drop")[0]) == "C4:1 E4:1"
     # What comes before the prime may be unknown.
     assert encoding.text(encoding.prime(song, 1, "error")[0]) == "E4:1"
+
+
+def test_a_token_is_at_the_place_of_its_onset():
+    # A pick-up of a quarter, then 3/4.
+    rows = [(0, 480, 60), (480, 240, 62), (720, 1200, 64), (1920, 480, 65)]
+    song = make_song(make_track(rows), meters=(Meter(0, 1, 4), Meter(480, 3, 4)))
+    encoded = encoding_of().encode(song)
+    assert encoded.layout == {"bars": [[-24, 36, 4]]}
+    encoding = encoding_of()
+    places = encoding.positions(encoded.layout, 0, 61)
+    assert places[[0, 12, 18, 48]].tolist() == [24, 0, 6, 0]
+    assert encoding.cycle(encoded.layout) == 36
+    nothing = np.zeros(0, np.int32)
+    assert encoding.meters(encoded.layout, 0, nothing) == (Meter(0, 1, 4), Meter(12, 3, 4))
+    # From inside a bar: its rest is a pick-up.
+    assert encoding.meters(encoded.layout, 36, nothing) == (Meter(0, 1, 4), Meter(12, 3, 4))
+    _, start, layout = encoding_of().prime(song, 1, "drop")
+    assert (start, layout) == (48, encoded.layout)
+
+
+def test_meters_that_no_twelfths_hold_and_those_after_the_music():
+    late = (Meter(2400, 4, 4), Meter(2880, 3, 4), Meter(2881, 2, 4))
+    song = make_song(make_track([(0, 2880, 60)]), meters=(Meter(0, 3, 32), *late))
+    # A bar of 4.5 twelfths; 3/4 ends with the music.
+    assert encoding_of().encode(song).layout == {"bars": [[0, 4, 32], [60, 48, 4], [72, 36, 4]]}
+
+
+def test_features_say_what_tokens_are_made_of():
+    encoding = fitted(make_song(make_track([(0, 480, 60), (0, 480, 76), (960, 240, 61)])))
+    ids = {str(token): i for i, token in enumerate(encoding.vocabulary.tokens)}
+    pitches, classes, durations = encoding.features()
+    assert [part.dtype for part in (pitches, classes, durations)] == [np.float32] * 3
+    assert [part.shape for part in (pitches, classes)] == [(4, 129), (4, 12)]
+    assert np.flatnonzero(pitches[ids["C4.E5:1"]]).tolist() == [60, 76]
+    assert np.flatnonzero(classes[ids["C4.E5:1"]]).tolist() == [0, 4]
+    assert np.flatnonzero(pitches[ids["rest:1"]]).tolist() == [128]
+    assert not classes[ids["rest:1"]].any()
+    assert (durations.sum(1) == 1).all()
+    assert (durations[ids["C4.E5:1"]] == durations[ids["rest:1"]]).all()
+    assert (durations[ids["C#4:1/2"]] != durations[ids["rest:1"]]).any()
 
 
 def test_statistics_for_baselines():

@@ -1,8 +1,11 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
-from conftest import load_config, model_of
+from conftest import encoded, load_config, model_of, settings
 from numpy.testing import assert_allclose, assert_array_equal
 
+from musicjax.evaluation import ngram
 from musicjax.evaluation.baselines import BASELINES
 from musicjax.evaluation.scores import score
 
@@ -21,9 +24,13 @@ IDS = np.array([[1, 2, 3], [1, 2, 2], [4, 0, 5], [3, 7, 0]], np.int32)
 TOKENS = {"elements": IDS, "present": np.array([1, 1, 1, 1], np.float32)}
 
 
+def fitted(name, model, **statistics):
+    """A baseline that needs no more of a corpus than its statistics."""
+    return BASELINES[name].fit(SimpleNamespace(manifest={"statistics": statistics}), model)
+
+
 def metrics(name, model, batch, **statistics):
-    baseline = BASELINES[name]
-    return score(model, [batch], lambda batch: baseline.predict(batch, statistics, model))
+    return score(model, [batch], fitted(name, model, **statistics))
 
 
 def test_the_unigram_has_the_training_songs_frequencies():
@@ -37,8 +44,7 @@ def test_the_unigram_has_the_training_songs_frequencies():
 
 def test_repeating_the_last_id():
     model = token_model(class_weights=0.0)
-    prediction = BASELINES["repeat last"].predict(TOKENS, {"repeat_share": 0.25}, model)
-    assert prediction
+    prediction = fitted("repeat last", model, repeat_share=0.25)(TOKENS)
     assert_array_equal(prediction.guess, [2, 2, 1, 7])  # none follows an unknown: the unigram's
     expected = [0.75 * SHARES[3], 0.75 * SHARES[2] + 0.25, SHARES[5]]
     assert_allclose(prediction.nll[:3], -np.log(expected))
@@ -60,8 +66,74 @@ def test_the_weighted_unigram_is_the_best_for_a_loss_that_weighs_ids():
 
 def test_the_weighted_unigram_is_left_out_where_no_id_weighs_more():
     model = token_model(class_weights=0.0)
-    assert BASELINES["weighted unigram"].predict(TOKENS, {}, model) is None
-    assert metrics("weighted unigram", model, TOKENS) == {}
+    assert fitted("weighted unigram", model) is None
+
+
+# --- of models that predict every id of a window --------------------------------------------------
+
+
+def every_id_model():
+    config = load_config("tiny_causal")
+    config.model.window = 2
+    return model_of(config)
+
+
+# The first window begins before its song, the third ends after it.
+WINDOWS = {
+    "elements": np.array([[0, 0, 3], [1, 2, 2], [4, 5, 0]], np.int32),
+    "before": np.array([1, 0, 0], np.int32),
+    "length": np.array([2, 2, 1], np.int32),
+    "positions": np.zeros((3, 3), np.int32),
+    "present": np.ones(3, np.float32),
+}
+
+
+def test_baselines_predict_what_the_model_predicts():
+    model = every_id_model()
+    found = metrics("unigram", model, WINDOWS)
+    assert (found["tokens"], found["unseen"]) == (4, 0)
+    assert found["nll"] == pytest.approx(-np.log(SHARES[[3, 2, 2, 5]]).mean())
+    found = metrics("repeat last", model, WINDOWS, repeat_share=0.25)
+    expected = [SHARES[3], 0.75 * SHARES[2], 0.75 * SHARES[2] + 0.25, 0.75 * SHARES[5]]
+    assert found["nll"] == pytest.approx(-np.log(expected).mean())
+    assert found["accuracy"] == 0.25
+
+
+@pytest.fixture(scope="module")
+def corpus(folder):
+    return encoded(settings(folder))
+
+
+@pytest.mark.parametrize("variant", ["tiny", "tiny_causal"])
+def test_kneser_ney_counts_the_training_songs_and_reads_the_whole_window(corpus, variant):
+    config = load_config(variant)
+    config.model.update(window=7)
+    model = model_of(config, corpus.encoding)
+    predict = BASELINES["Kneser-Ney"].fit(corpus, model)
+    songs, validation = (
+        [corpus.encoding.unpack(np.asarray(corpus.rows(song))) for song in corpus.split(split)]
+        for split in ("train", "validation")
+    )
+    counted = ngram.fit_best_order(songs, validation, corpus.encoding.size)
+    ids = songs[0][:24].reshape(3, 8)
+    nll = predict({"elements": ids}).nll
+    window = np.pad(ids[1], (counted.order, 0))
+    expected = [
+        -np.log(counted.probability(window[None, i + 1 : i + 1 + counted.order])[0])
+        for i in range(8)
+    ]
+    assert_allclose(nll[1], expected[1:] if model.every_element else expected[-1])
+    assert nll.shape == ((3, 7) if model.every_element else (3,))
+
+
+def test_kneser_ney_gives_no_probability_to_what_training_never_saw(corpus):
+    model = model_of(load_config("tiny_causal"), corpus.encoding)
+    prediction = BASELINES["Kneser-Ney"].fit(corpus, model)({"elements": np.array([[1, 0, 2]])})
+    assert prediction.nll[0, 0] == 0
+    assert prediction.nll[0, 1] > 0  # after an unknown id it is predicted all the same
+
+
+# --- of matrices ----------------------------------------------------------------------------------
 
 
 def state_model(**settings):
@@ -77,6 +149,7 @@ def states_batch():
     return {
         "elements": states,
         "positions": np.zeros((1, 3), np.int32),
+        "before": np.zeros(1, np.int32),
         "length": np.array([2], np.int32),
         "present": np.ones(1, np.float32),
     }
@@ -120,3 +193,6 @@ def test_padded_steps_and_absent_rows_do_not_count():
     batch["present"][1], batch["length"][0] = 0, 1
     found = metrics("all silent", state_model(), batch, transitions=TRANSITIONS)
     assert (found["steps"], found["sse"]) == (1, 2)
+    batch["length"][0], batch["before"][0] = 2, 1
+    found = metrics("all silent", state_model(), batch, transitions=TRANSITIONS)
+    assert (found["steps"], found["sse"]) == (1, 1)

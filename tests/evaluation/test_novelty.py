@@ -16,6 +16,7 @@ from musicjax.evaluation.novelty import (
     Match,
     build_index,
     describe,
+    index_of,
     longest_match,
     open_index,
     shared_ngrams,
@@ -24,7 +25,7 @@ from musicjax.evaluation.novelty import (
 from musicjax.music import midi
 from musicjax.music.song import Song
 
-ENCODINGS = {"tokens": "vocab", "note_states": "nsm"}
+ENCODINGS = {"tokens": "vocab", "note_states": "nsm", "events": "events"}
 QUARTERS = (12,) * 100
 
 
@@ -245,6 +246,25 @@ def test_another_interval_time_or_voice_ends_a_run(tmp_path):
     assert longest_match(index, with_bass, "melody").onsets == 10
 
 
+def test_the_chords_of_a_run_are_the_same(tmp_path):
+    """Their highest notes are not enough, nor their lowest, nor how many notes they have."""
+
+    def chord(*intervals):
+        onset, length, top = TUNE[6]
+        return [*TUNE, *((onset, length, top - interval) for interval in intervals)]
+
+    index = small_index(tmp_path, chord(5, 12))
+    for intervals, onsets in (((5, 12), 10), ((4, 12), 6), ((5, 11), 6), ((5,), 6)):
+        assert longest_match(index, passage(chord(*intervals))).onsets == onsets
+
+
+def test_of_several_songs_and_places_the_first_is_named(tmp_path):
+    others = [noise(0, seed) for seed in range(6)]
+    songs = [others[0], *([*TUNE, *tune([60 - i, 61], start=200)] for i in range(5)), others[1]]
+    match = longest_match(small_index(tmp_path, *songs), passage(TUNE))
+    assert (match.song, match.onsets) == ("0001.mid", 10)
+
+
 def test_a_run_is_of_one_song(tmp_path):
     """What is first in one song and then in another is no run, though they are neighbours."""
     a, b = TUNE, tune([70, 59, 61, 55, 54, 66, 48], [6, 18, 12, 12, 30, 6, 24])
@@ -259,7 +279,9 @@ def test_an_ostinato_is_no_copy(tmp_path):
     index = small_index(tmp_path, [*bass, *tune([60, 65, 64, 70, 61], start=64 * 3)])
     match = longest_match(index, passage(bass))
     assert (match.distinct, match.onsets) == (3, 64)
-    # Four notes of something else are more.
+    again = [(t + 500, d, p) for t, d, p in bass]
+    assert longest_match(index, passage([*bass, *again])).piece_quarter == 0.0
+    # Five notes of something else are more.
     end = bass[-1][0] + 100
     other = tune([48, 53, 52, 58, 49], start=end)
     match = longest_match(index, passage([*bass, *other]))
@@ -374,10 +396,36 @@ def test_the_index_is_opened_as_it_was_built(index, corpus, tmp_path):
 
 def test_workers_build_the_same_index(index, corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(novelty, "_SONGS_PER_TASK", 7)
+    monkeypatch.setattr(novelty, "_SONGS_AT_ONCE", 3)
     built = build_index(corpus, tmp_path / "index", number_of_workers=1)
     for view in VIEWS:
         for one, other in zip(built.views[view], index.views[view], strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_an_index_is_built_once_a_corpus(corpus, tmp_path, monkeypatch):
+    folder = tmp_path / "index"
+    assert index_of(corpus, folder).songs == [record.name for record in corpus.songs]
+    with monkeypatch.context() as patch:
+        patch.delattr(novelty, "build_index")
+        assert index_of(corpus, folder).fingerprint == corpus.manifest["fingerprint"]
+    other = dataclasses.replace(
+        corpus, songs=corpus.songs[:5], manifest={**corpus.manifest, "fingerprint": "other"}
+    )
+    assert len(index_of(other, folder).songs) == 5
+    (folder / "manifest.json").unlink()
+    with pytest.raises(InputError, match=r"not an index .* delete it$"):
+        index_of(corpus, folder)  # it may be something else: nothing is deleted
+    assert (folder / "songs.json").exists()
+
+
+def test_two_processes_may_build_an_index_at_once(corpus, tmp_path, monkeypatch):
+    def overtaken(*arguments):
+        build_index(*arguments)  # by the other
+        return build_index(*arguments)
+
+    monkeypatch.setattr(novelty, "build_index", overtaken)
+    assert len(index_of(corpus, tmp_path / "index").songs) == len(corpus.songs)
 
 
 def test_an_index_is_not_written_over(corpus, tmp_path):
@@ -393,7 +441,7 @@ def test_what_is_no_index_is_refused(tmp_path):
     folder = tmp_path / "index"
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 0}))
-    with pytest.raises(InputError, match=r"an index of format 0; .*: build it again$"):
+    with pytest.raises(InputError, match=r"an index of format 0; .*: delete it$"):
         open_index(folder)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     symbols = np.load(folder / "notes_symbols.npy")

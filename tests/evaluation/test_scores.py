@@ -35,7 +35,14 @@ def all_test_examples(workdir):
 
 def test_a_token_model_beside_its_baselines(tokens):
     results = evaluate(tokens)
-    assert list(results) == ["model", "unweighted", "unigram", "repeat last", "weighted unigram"]
+    assert list(results) == [
+        "model",
+        "unweighted",
+        "unigram",
+        "repeat last",
+        "Kneser-Ney",
+        "weighted unigram",
+    ]
     assert len({metrics["tokens"] for metrics in results.values()}) == 1
     model = load_trained(tokens).model
     counts = np.array(model.encoding.counts)
@@ -55,7 +62,7 @@ def test_a_token_model_beside_its_baselines(tokens):
 
 def test_a_model_without_weights_has_neither_of_the_rows_of_one_with(folder, tmp_path):
     train_and_evaluate(config_of(folder, epochs=1, class_weights=0.0), tmp_path)
-    assert list(evaluate(tmp_path)) == ["model", "unigram", "repeat last"]
+    assert list(evaluate(tmp_path)) == ["model", "unigram", "repeat last", "Kneser-Ney"]
 
 
 def test_note_state_models_beside_their_baselines(tied, paper):

@@ -14,7 +14,7 @@ TOKENS = TokenEncoding(longest_rest=4, longest_note=16, instruments=False, vocab
 
 def note_states(notes: int = 4, lowest: int = 60, articulate: bool = True) -> NoteStateEncoding:
     highest = lowest + notes - 1
-    return NoteStateEncoding(lowest=lowest, highest=highest, articulate=articulate, align=False)
+    return NoteStateEncoding(lowest=lowest, highest=highest, articulate=articulate)
 
 
 def token_lstm(variant: str = "tiny", **settings) -> TokenLSTM:
@@ -38,6 +38,7 @@ def random_batch(model: Model, rows: int = 5, seed: int = 0) -> dict[str, np.nda
     steps = model.window + 1
     batch = {
         "present": np.ones(rows, np.float32),
+        "before": np.zeros(rows, np.int32),
         "length": np.full(rows, model.window, np.int32),
     }
     if model.reads == "ids":

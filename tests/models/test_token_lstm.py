@@ -61,7 +61,7 @@ def generate(model, params, prime, length, seed=0, rules=likeliest):
 
 
 @pytest.mark.parametrize(
-    "variant", ["", "quick", "causal", "large", "baseline", "anushree", "tiny"]
+    "variant", ["", "small", "causal", "large", "baseline", "anushree", "tiny"]
 )
 def test_every_variant_has_the_parts_its_source_has(variant):
     model = small(variant)

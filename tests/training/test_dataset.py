@@ -1,16 +1,17 @@
-import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import encoded, gather, settings
+from conftest import encoded, gather, make_song, make_track, settings
 from runs import config_of, examples_of, write_songs_of
 
 from musicjax.config import settings_of
-from musicjax.encodings.tokens import TokenEncoding
 from musicjax.errors import InputError
 from musicjax.models.token_lstm import TokenLSTM
+from musicjax.music import midi
+from musicjax.music.song import Meter
 from musicjax.training.dataset import (
     Examples,
     batches_per_epoch,
@@ -189,6 +190,136 @@ def test_starts_are_drawn_at_bar_lines_or_are_the_beginning(tmp_path):
         assert [in_order.place(number)[1] for number in order] == [0, 0]
 
 
+# --- tiles ----------------------------------------------------------------------------------------
+
+
+def tiles_of(corpus, split="train", **changes):
+    return examples_of(
+        corpus, config_of("", "vocab", "tiny_causal", **changes), split, training=split == "train"
+    )
+
+
+def assert_predicts_each_element_once(corpus, examples, numbers):
+    """Of each song, whatever the examples' order."""
+    seen = {}
+    for number in np.asarray(numbers).tolist():
+        batch = gather(examples, [number])
+        song, start, _ = examples.place(number)
+        ids = corpus.encoding.unpack(np.asarray(corpus.rows(song)))
+        window, before, length = examples.window, int(batch["before"][0]), int(batch["length"][0])
+        if start >= song.length:  # an epoch has as many tiles, wherever the first begins
+            assert (before, length) == (0, 0)
+            continue
+        inside = np.arange(start + before, start + length)
+        # What is predicted is the song's, and so is the element before the first of it.
+        np.testing.assert_array_equal(batch["elements"][0, 1 + before : 1 + length], ids[inside])
+        around = np.pad(ids, [(window + 1, window + 1)] + [(0, 0)] * (ids.ndim - 1))
+        whole = around[start + window : start + 2 * window + 1]
+        np.testing.assert_array_equal(batch["elements"][0], whole)
+        seen.setdefault(song.name, []).extend(inside.tolist())
+    lengths = {name: len(elements) for name, elements in seen.items()}
+    assert {name: sorted(elements) for name, elements in seen.items()} == {
+        name: list(range(length)) for name, length in lengths.items()
+    }
+    return lengths
+
+
+@pytest.mark.parametrize("window", [1, 7, 16, 50, 1000])
+def test_an_epoch_of_tiles_predicts_each_element_of_each_song_once(corpus, window):
+    examples = tiles_of(corpus, window=window)
+    expected = {song.name: song.length for song in corpus.split("train")}
+    orders = []
+    for epoch in range(2 if window == 1 else 4):
+        orders.append(examples.order(5, epoch))
+        assert len(orders[-1]) == examples.per_epoch
+        assert assert_predicts_each_element_once(corpus, examples, orders[-1]) == expected
+    assert sorted(orders[0].tolist()) != sorted(orders[1].tolist()) or window in (1, 1000)
+
+
+def test_tiles_begin_at_every_offset_over_the_epochs(corpus):
+    examples = tiles_of(corpus, window=5)
+    starts = set()
+    for epoch in range(40):
+        places = [examples.place(number) for number in examples.order(0, epoch).tolist()]
+        starts |= {start for song, start, _ in places if song.name == places[0][0].name}
+    assert {start % 5 for start in starts} == set(range(5))
+    assert min(starts) == -4
+
+
+def test_tiles_without_shuffling_follow_one_another(corpus):
+    examples = tiles_of(corpus, shuffle=False)
+    places = [examples.place(number) for number in examples.order(0, 3).tolist()]
+    for (song, start, _), (after, then, _) in itertools.pairwise(places):
+        assert then == start + 16 if after == song else then <= 0
+
+
+@pytest.mark.parametrize("quarters", [(4, 9, 20, 3), (1,), (4,), (8,)])
+def test_tiles_of_songs_as_long_as_a_window_shorter_and_longer(tmp_path, quarters):
+    corpus, examples = state_examples(tmp_path, *quarters, starts="tiles")
+    assert examples.short_songs == 0
+    lengths = {song.name: song.length for song in corpus.songs}
+    for epoch in range(8):
+        numbers = examples.order(1, epoch)
+        assert assert_predicts_each_element_once(corpus, examples, numbers) == lengths
+        positions = gather(examples, numbers)["positions"]
+        for number, places in zip(numbers.tolist(), positions, strict=True):
+            _, start, _ = examples.place(number)
+            np.testing.assert_array_equal(places, np.arange(start - 1, start + 16) % 16)
+
+
+@pytest.mark.parametrize("eval_window", [0, 5, 1000])
+def test_tiles_that_are_measured_predict_each_element_once(corpus, eval_window):
+    examples = tiles_of(corpus, "test", eval_window=eval_window)
+    assert examples.window == (eval_window or 16)
+    found = assert_predicts_each_element_once(corpus, examples, np.arange(len(examples)))
+    assert found == {song.name: song.length for song in corpus.split("test")}
+    batches = list(ordered_batches(examples, 8))
+    assert batches[0]["elements"].shape == (8, examples.window + 1)
+    assert sum(batch["present"].sum() for batch in batches) == len(examples)
+
+
+def test_a_window_for_measuring_does_not_change_training(corpus):
+    assert tiles_of(corpus, eval_window=32).window == 16
+
+
+def test_a_model_of_one_window_cannot_be_measured_on_another(tmp_path):
+    expected = r"examples of 32 are asked for, but the model has weights for 16 .*eval_window=0"
+    write_songs_of(tmp_path, 20)
+    config = config_of(tmp_path, "nsm", window=16, test_share=0.0, eval_window=32)
+    with pytest.raises(InputError, match=expected):
+        examples_of(encoded(config.data), config, training=False)
+
+
+def test_tokens_of_tiles_have_the_places_of_their_onsets(tmp_path):
+    """Of songs with a pick-up, and with meters that change."""
+    rng = np.random.default_rng(0)
+    for i, meters in enumerate(
+        [
+            (Meter(0, 1, 4), Meter(480, 3, 4)),
+            (Meter(0, 4, 4), Meter(1920 * 3, 3, 4), Meter(1920 * 3 + 1440 * 4, 2, 4)),
+        ]
+    ):
+        ticks = np.cumsum(rng.choice([240, 480, 720], 60)) - 240
+        notes = [(int(t), 200, 50 + int(rng.integers(20))) for t in ticks]
+        midi.write_song(make_song(make_track(notes), meters=meters), tmp_path / f"{i}.mid")
+    config = config_of(
+        tmp_path, "vocab", "tiny_causal", window=8, eval_window=0, test_share=0.0,
+        validation_share=0.0,
+    )  # fmt: skip
+    corpus = encoded(config.data)
+    for training in (True, False):
+        examples = examples_of(corpus, config, training=training)
+        for number in examples.order(0, 0).tolist() if training else range(len(examples)):
+            batch, (song, start, _) = gather(examples, [number]), examples.place(number)
+            onsets = corpus.encoding.onsets(np.asarray(corpus.rows(song)))
+            whole = corpus.encoding.positions(song.layout, 0, int(onsets[-1]) + 1)
+            for at in range(int(batch["before"][0]), int(batch["length"][0])):
+                assert batch["positions"][0, 1 + at] == whole[onsets[start + at]]
+    layouts = {song.name: song.layout for song in corpus.songs}
+    assert layouts["0.mid"] == {"bars": [[-24, 36, 4]]}
+    assert layouts["1.mid"] == {"bars": [[0, 48, 4], [144, 36, 4], [288, 24, 4]]}
+
+
 def test_an_epoch_takes_several_examples_of_each_song(tmp_path):
     _, examples = state_examples(tmp_path, 20, 40, starts="bars", per_song=3)
     names = [examples.place(number)[0].name for number in examples.order(0, 0).tolist()]
@@ -233,22 +364,14 @@ def test_training_batches_are_the_same_for_the_same_seed(tmp_path):
     assert last["present"].sum() == len(examples) - 2 * len(full)
 
 
-class Metrical(TokenEncoding):
-    """Tokens that know where in a bar of 4/4 they begin."""
-
-    def positions(self, layout, start, stop):
-        return (np.arange(start, stop) % 48).astype(np.int32)
-
-
 class ReadsPositions(TokenLSTM):
     reads_positions = True
 
 
 def test_elements_longer_than_a_unit_have_the_position_of_their_onset(corpus):
-    encoding = Metrical(**vars(corpus.encoding))
-    config = config_of("")
+    encoding, config = corpus.encoding, config_of("")
     examples = Examples(
-        dataclasses.replace(corpus, encoding=encoding),
+        corpus,
         "test",
         ReadsPositions.from_config(config, encoding),
         settings_of(ExampleSettings, config.train, "train"),
@@ -268,6 +391,10 @@ def test_elements_longer_than_a_unit_have_the_position_of_their_onset(corpus):
 @pytest.mark.parametrize("pad", [False, True])
 def test_tokens_gathered_on_a_device_are_those_from_the_file(corpus, pad):
     assert_same_batches(token_examples(corpus, pad=pad))
+
+
+def test_tiles_gathered_on_a_device_are_those_from_the_file(corpus):
+    assert_same_batches(tiles_of(corpus))
 
 
 @pytest.mark.parametrize("transpose_range", [(0, 0), (-5, 6)])

@@ -59,6 +59,20 @@ def test_adam_begins_with_the_learning_rate():
     np.testing.assert_allclose(first, [[0.99, -1.99]], rtol=1e-5)
 
 
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_the_learning_rate_rises_from_nothing(schedule):
+    params = steps(
+        11, optimizer="adam", learning_rate=1e-2, schedule=schedule, warmup_steps=4, clip_norm=0.0
+    )
+    sizes = np.abs(np.diff(np.concatenate([[1.0], params[:, 0]])))
+    assert sizes[0] == 0
+    np.testing.assert_allclose(sizes[1:4] / sizes[1], [1, 2, 3], rtol=0.02)
+    np.testing.assert_allclose(sizes[4], 1e-2, rtol=0.05)  # the gradients grow
+    if schedule == "cosine":  # what is left is for the descent
+        assert (np.diff(sizes[4:]) < 0).all()
+        assert sizes[-1] == 0
+
+
 def test_a_cosine_schedule_ends_at_zero():
     params = steps(11, optimizer="adam", learning_rate=1e-2, schedule="cosine")
     sizes = np.abs(np.diff(params[:, 0]))

@@ -22,7 +22,7 @@ def test_a_run_leaves_a_whole_work_dir(folder, tmp_path_factory):
     assert names >= {
         "config.json",
         "vocabulary.json",
-        "test_songs",
+        "songs",
         "checkpoints",
         "metrics.jsonl",
         "loss.png",

@@ -5,7 +5,7 @@ from musicjax.errors import InputError
 from musicjax.training.settings import check_config
 
 
-@pytest.mark.parametrize("name", ["vocab", "nsm", "polyphonic"])
+@pytest.mark.parametrize("name", ["vocab", "nsm", "polyphonic", "events"])
 def test_the_configs_are_allowed(name):
     check_config(load_config("", name))
 
@@ -17,9 +17,11 @@ def test_the_configs_are_allowed(name):
         ("train.optimizer", "sgd", "one of 'rmsprop', 'adam', 'adadelta'"),
         ("train.learning_rate", 0.0, "more than 0"),
         ("train.schedule", "linear", "one of 'constant', 'cosine'"),
+        ("train.warmup_steps", -1, r"at least 0 \(0: none\)"),
+        ("train.eval_window", -1, r"at least 0 \(0: the model's window\)"),
         ("train.clip_norm", -1.0, r"at least 0 \(0: none\)"),
         ("train.devices", -1, "at least 0"),
-        ("train.starts", "middle", "one of 'all', 'beginning', 'bars'"),
+        ("train.starts", "middle", "one of 'all', 'tiles', 'beginning', 'bars'"),
         ("train.short_songs", "drop", "one of 'pad', 'leave_out'"),
         ("train.stride", 0, "at least 1"),
         ("train.transpose_range", (1, 2), r"semitones \(down, up\)"),

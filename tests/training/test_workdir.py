@@ -24,9 +24,9 @@ def test_a_config_is_read_as_it_was_saved(tmp_path):
     assert isinstance(workdir.load_config(tmp_path)[0].model.time_sizes, tuple)
 
 
-def test_a_work_dir_has_the_test_songs_and_their_encoding(folder_of_run):
+def test_a_work_dir_has_the_songs_and_their_encoding(folder_of_run):
     songs = workdir.load_songs(folder_of_run)
-    assert {song.split for song in songs.songs} == {"test"}
+    assert {song.split for song in songs.songs} == {"train", "validation", "test"}
     assert len(songs.data) == sum(song.length for song in songs.songs)
     trained = workdir.load_trained(folder_of_run)
     assert trained.model.encoding == songs.encoding
