@@ -88,7 +88,10 @@ def test_the_data_of_every_variant_is_allowed(name, variant):
     encoding, preprocessing, splitting, _ = parse_data(loaded.data)
     assert encoding.name == {"vocab": "tokens"}.get(name, "note_states")
     # The papers' own settings cut no silence; what works best here does.
-    cuts = name == "nsm" and variant not in ("", "t256", "tiny")
+    cuts = {
+        "nsm": variant not in ("", "t256", "tiny"),
+        "vocab": variant in ("best", "best_large", "quick", "tiny_causal"),
+    }.get(name, False)
     assert preprocessing.longest_silence == (4 if cuts else 0)
     assert splitting.test_share > 0
 

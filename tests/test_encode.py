@@ -13,7 +13,7 @@ from conftest import ROOT, random_song, settings
 
 from musicjax import encode
 from musicjax.corpus import build
-from musicjax.corpus.store import Corpus
+from musicjax.corpus.store import FORMAT, Corpus
 from musicjax.errors import InputError
 from musicjax.music import midi
 
@@ -92,4 +92,4 @@ def test_it_goes_on_after_a_kill(tmp_path):
     run(settings(source), tmp_path / "whole")
     for path in (tmp_path / "whole").iterdir():
         assert path.read_bytes() == (tmp_path / "killed" / path.name).read_bytes()
-    assert json.loads((tmp_path / "killed" / "manifest.json").read_text())["format"] == 4
+    assert json.loads((tmp_path / "killed" / "manifest.json").read_text())["format"] == FORMAT

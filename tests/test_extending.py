@@ -60,7 +60,7 @@ def test_a_baseline_stands_beside_the_model(run, workdir):
     done = run("evaluate", f"--workdir={workdir}", "--json")
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
-    assert list(results) == ["model", "unigram", "repeat last", "uniform"]
+    assert list(results) == ["model", "unigram", "repeat last", "Kneser-Ney", "uniform"]
     assert results["uniform"]["nll"] == pytest.approx(4.8598, abs=1e-4)  # log 129
     assert results["model"]["nll"] < results["unigram"]["nll"] < results["uniform"]["nll"]
 

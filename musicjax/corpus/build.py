@@ -35,7 +35,7 @@ from musicjax.errors import InputError
 from musicjax.sources import SPLITS, SongFile, Source, open_source
 from musicjax.system import files, workers
 
-ENCODER = 9  # raise it when the same file and settings would give other data
+ENCODER = 10  # raise it when the same file and settings would give other data
 _FILES_PER_SHARD = 32
 
 

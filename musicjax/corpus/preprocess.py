@@ -188,6 +188,8 @@ def aligned(song: Song) -> tuple[Song, float]:
     if score[beat] < _CLEARLY * score[0]:
         beat = 0
     later = -part - (beat if beat <= 2 else beat - 4)
+    if sixteenths[0] + later < -0.5:
+        later += 4  # rather a beat later than to lose the beginning
     shift = round(later * song.ticks_per_quarter / 4)
     if not shift:
         return song, 0.0

@@ -70,7 +70,7 @@ def repeat_last_id(corpus: Corpus, model: Model) -> Predict:
 def weighted_unigram(corpus: Corpus, model: Model) -> Predict | None:
     """Each id by its frequency times its weight in the loss."""
     weights = model.element_weights
-    return None if weights is None else _ids(model, model.encoding.counts * weights, 0.0)
+    return None if weights is None else _ids(model, weights * np.array(model.encoding.counts), 0.0)
 
 
 def _ids(model: Model, frequency: np.ndarray, repeat: float) -> Predict:

@@ -40,10 +40,8 @@ def fit_linear(batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     Args:
         batches: features [M, F] and bits [M, C] of cells.
     """
-    xx = xy = 0.0
-    for x, y in batches:
-        xx = xx + x.T @ x
-        xy = xy + x.T @ y
+    sums = [(x.T @ x, x.T @ y) for x, y in batches]
+    xx, xy = (np.sum(each, axis=0) for each in zip(*sums, strict=True))
     return np.linalg.solve(xx + _RIDGE * np.eye(len(xx)), xy)
 
 

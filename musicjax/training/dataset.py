@@ -50,7 +50,7 @@ class Examples:
         if window != model.window and not model.any_window:
             raise InputError(
                 f"examples of {window} are asked for, but the model has weights for {model.window} "
-                "and cannot be measured on others; expected train.eval_window=0"
+                f"and cannot be measured on others; expected {model.window} (train.eval_window=0)"
             )
         self._encoding, self._settings = corpus.encoding, settings
         self._reads_positions = model.reads_positions

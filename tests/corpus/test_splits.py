@@ -30,6 +30,7 @@ BLANK = SongRecord(
     key_margin=None,
     key_signature=None,
     bars_cut=0,
+    moved=0.0,
     repairs=[],
     parts={},
     layout={},

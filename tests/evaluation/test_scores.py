@@ -68,7 +68,7 @@ def test_a_model_without_weights_has_neither_of_the_rows_of_one_with(folder, tmp
 def test_note_state_models_beside_their_baselines(tied, paper):
     for workdir in (tied, paper):
         results = evaluate(workdir)
-        assert list(results) == ["model", "all silent", "repeat last step"]
+        assert list(results) == ["model", "all silent", "repeat last step", "cell map"]
         assert len({metrics["steps"] for metrics in results.values()}) == 1
         batch = all_test_examples(workdir)
         states = batch["elements"].astype(int)
@@ -89,7 +89,7 @@ def test_a_model_that_fits_any_window_can_be_measured_on_longer_ones(tied, paper
     assert longer["model"]["nll"] != as_trained["model"]["nll"]
     longer = evaluate(tokens, window=12)["model"]
     assert longer["tokens"] < evaluate(tokens)["model"]["tokens"]  # without padding
-    with pytest.raises(InputError, match=r"window is 64; .* holds a model with weights for .* 16"):
+    with pytest.raises(InputError, match=r"examples of 64 .* weights for 16 .*; expected 16"):
         evaluate(paper, window=64)
 
 

@@ -75,7 +75,17 @@ class Clock(Toy):
 
 
 def run(
-    model, primes, params=(), *, length=12, enough=None, units=None, seeds=None, to_come=64, **given
+    model,
+    primes,
+    params=(),
+    *,
+    length=12,
+    enough=None,
+    units=None,
+    seeds=None,
+    to_come=64,
+    cycles=1,
+    **given,
 ):
     primes = jnp.asarray(primes)
     settings = Options().sampling_settings() | given
@@ -86,6 +96,7 @@ def run(
         params,
         primes,
         positions.astype(np.int32),
+        np.broadcast_to(np.int32(cycles), len(primes)),
         jax.vmap(jax.random.key)(jnp.array(list(seeds))),
         settings,
         np.int32(enough or length),
@@ -150,12 +161,25 @@ def test_stops_when_every_piece_is_long_enough():
     assert run(Always(), PRIME, LIKELY, length=64, enough=10).shape == (1, 10)
 
 
-def test_each_element_is_drawn_at_its_place_in_the_bar():
+@pytest.mark.parametrize("cycle", [1, 24, 36])
+def test_each_element_is_drawn_at_its_place_in_the_bar(cycle):
+    """Where the places that are given end, the last `cycle` of them come again and again."""
     now, expected = 0, []
-    for _ in range(30):
-        expected.append(1 + min(now, 63) // 12 % 3)  # the last place stands for all later ones
+    for _ in range(60):
+        place = now if now < 64 else 64 - cycle + (now - 64) % cycle
+        expected.append(1 + place // 12 % 3)
         now += int(DURATIONS[expected[-1]])
-    assert run(Clock(), PRIME, length=30, max_repeats=99)[0].tolist() == expected
+    assert now > 64 + 2 * 36
+    made = run(Clock(), PRIME, length=60, max_repeats=99, cycles=cycle)
+    assert made[0].tolist() == expected
+
+
+def test_pieces_of_one_batch_have_cycles_of_their_own():
+    primes = np.repeat(PRIME, 2, axis=0)
+    together = run(Clock(), primes, length=60, max_repeats=99, cycles=[24, 36])
+    for cycle, row in zip((24, 36), together, strict=True):
+        alone = run(Clock(), PRIME, length=60, max_repeats=99, cycles=cycle)
+        np.testing.assert_array_equal(alone[0], row)
 
 
 def test_one_compilation_for_all_settings_and_equal_models():
@@ -180,6 +204,7 @@ def test_a_rule_from_outside_knows_what_came_before():
         (),
         np.array([[2, 2, 3]], np.int32),
         np.arange(-4, 64, dtype=np.int32)[None],
+        np.ones(1, np.int32),
         jax.vmap(jax.random.key)(np.arange(1)),
         {},
         np.int32(6),

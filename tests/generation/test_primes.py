@@ -7,12 +7,14 @@ from musicjax.config import settings_of
 from musicjax.errors import InputError
 from musicjax.generation import primes as priming
 from musicjax.generation.options import Options
+from musicjax.music import midi
+from musicjax.music.song import Meter
 from musicjax.training.settings import ExampleSettings
 
 
 @pytest.fixture(scope="module")
 def tokens(folder):
-    """A config, its corpus's test songs, and a model of eight tokens."""
+    """A config, its corpus, and a model of eight tokens."""
     return opened(config_of(folder))
 
 
@@ -25,7 +27,7 @@ def steps(folder):
 def opened(config):
     corpus = encoded(config.data)
     config.data.update(corpus.manifest["settings"])  # as a work dir has them
-    return config, corpus.only("test"), model_of(config, corpus.encoding)
+    return config, corpus, model_of(config, corpus.encoding)
 
 
 def from_song(song, config, model, length, *, is_drum=False, **options):
@@ -187,16 +189,80 @@ def test_shorter_primes_have_zeros_before_them_and_positions_that_go_back(tmp_pa
     np.testing.assert_array_equal(elements[0], long.elements)
     assert not elements[1, :7].any()
     np.testing.assert_array_equal(elements[1, 7:], short.elements)
-    positions = priming.positions([long, short], 12, 20, model)
-    assert positions.dtype == np.int32
+    positions, cycles = priming.positions([long, short], 12, model)
+    assert positions.dtype == cycles.dtype == np.int32
+    assert cycles.tolist() == [16, 16]
     # From the step before the prime on, through what is to come.
-    assert positions[0].tolist() == [step % 16 for step in range(3, 3 + 33)]
-    assert positions[1].tolist() == [step % 16 for step in range(3 - 7, 3 - 7 + 33)]
+    length = positions.shape[1]
+    assert length >= 1 + 12 + 16
+    assert positions[0].tolist() == [step % 16 for step in range(3, 3 + length)]
+    assert positions[1].tolist() == [step % 16 for step in range(3 - 7, 3 - 7 + length)]
+
+
+def places_to_come(prime, model, count):
+    """The place of each unit after a prime, as the loop finds them."""
+    positions, cycles = priming.positions([prime], len(prime.elements), model)
+    given, cycle = positions[0, 1 + len(prime.elements) :].tolist(), int(cycles[0])
+    while len(given) < count:
+        given += given[-cycle:]
+    return given[:count]
+
+
+@pytest.mark.parametrize("name", ["vocab", "nsm"])
+def test_a_piece_longer_than_its_song_keeps_the_places(tmp_path, name):
+    """Of songs whose meter changes after the prime, long after, or not at all."""
+    bar = {"3/4": 3, "4/4": 4}
+    for i, changes in enumerate(
+        [("4/4",), ("3/4",), ("4/4", "3/4"), ("3/4", "4/4", "3/4"), ("4/4", *["3/4", "4/4"] * 30)]
+    ):
+        meters, tick = [], 0
+        for meter in changes:
+            meters.append(Meter(tick, bar[meter], 4))
+            tick += 480 * bar[meter] * 4
+        notes = [(480 * t, 480, 40 + t * (i + 3) % 40) for t in range(max(tick // 480, 24))]
+        song = make_song(make_track(notes), meters=tuple(meters))
+        midi.write_song(song, tmp_path / f"{i}.mid")
+    variant = "tiny_causal" if name == "vocab" else "tiny_best"
+    config = config_of(tmp_path, name, variant, test_share=0.0, validation_share=0.0)
+    corpus = encoded(config.data)
+    model = model_of(config, corpus.encoding)
+    for song in corpus.songs:
+        for start, stop in ((0, 8), (5, 16), (0, 24)):
+            prime = priming.passage_of(corpus, song, start, stop)
+            end = prime.start + corpus.encoding.length(prime.heard)
+            # Bars of the song, and on in its last meter.
+            expected = corpus.encoding.positions(song.layout, end, end + 3000)
+            assert places_to_come(prime, model, 3000) == expected.tolist()
+    # Together they are as alone.
+    primes = [priming.passage_of(corpus, song, 0, 8) for song in corpus.songs]
+    positions, cycles = priming.positions(primes, 8, model)
+    for prime, row, cycle in zip(primes, positions, cycles, strict=True):
+        alone, own = priming.positions([prime], 8, model)
+        assert own[0] == cycle
+        np.testing.assert_array_equal(row[: alone.shape[1]], alone[0])
+
+
+def test_elements_of_a_prime_are_at_the_places_of_their_onsets(tmp_path):
+    rows = [(0, 480, 60), (480, 240, 62), (720, 1200, 64), (1920, 480, 65), (2400, 480, 67)]
+    meters = (Meter(0, 1, 4), Meter(480, 3, 4))
+    midi.write_song(make_song(make_track(rows), meters=meters), tmp_path / "0.mid")
+    config = config_of(
+        tmp_path, "vocab", "tiny_causal", test_share=0.0, validation_share=0.0, align=False
+    )
+    corpus = encoded(config.data)
+    model = model_of(config, corpus.encoding)
+    prime = priming.passage_of(corpus, corpus.songs[0], 1, 4)
+    positions, cycles = priming.positions([prime], 3, model)
+    assert cycles.tolist() == [36]
+    # Its notes, then what follows.
+    assert positions[0, 1 : 1 + 3].tolist() == [0, 6, 0]
+    assert positions[0, 4 : 4 + 36].tolist() == [*range(12, 36), *range(12)]
 
 
 def test_a_model_that_reads_no_positions_gets_zeros(tokens):
     config, corpus, model = tokens
     primes = [from_corpus(config, corpus, model, 8, seed) for seed in range(3)]
-    positions = priming.positions(primes, 8, 1000, model)
+    positions, cycles = priming.positions(primes, 8, model)
     assert positions.shape == (3, 1 + 8 + 1)
     assert not positions.any()
+    assert cycles.tolist() == [1, 1, 1]

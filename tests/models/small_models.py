@@ -7,6 +7,7 @@ from musicjax.encodings.note_states import NoteStateEncoding
 from musicjax.encodings.tokens import TokenEncoding
 from musicjax.models.base import Model
 from musicjax.models.biaxial import Biaxial
+from musicjax.models.causal_lstm import CausalLSTM
 from musicjax.models.token_lstm import TokenLSTM
 
 TOKENS = TokenEncoding(longest_rest=4, longest_note=16, instruments=False, vocabulary=VOCABULARY)
@@ -22,6 +23,13 @@ def token_lstm(variant: str = "tiny", **settings) -> TokenLSTM:
     config = load_config(variant)
     config.model.update(settings)
     return model_of(config, TOKENS)
+
+
+def causal_lstm(encoding: TokenEncoding = TOKENS, **settings) -> CausalLSTM:
+    """Of configs/vocab.py:tiny_causal, other settings of `config.model` as given."""
+    config = load_config("tiny_causal")
+    config.model.update(settings)
+    return model_of(config, encoding)
 
 
 def biaxial(
@@ -41,10 +49,11 @@ def random_batch(model: Model, rows: int = 5, seed: int = 0) -> dict[str, np.nda
         "before": np.zeros(rows, np.int32),
         "length": np.full(rows, model.window, np.int32),
     }
+    if model.reads_positions:
+        batch["positions"] = np.tile(np.arange(steps, dtype=np.int32), (rows, 1))
     if model.reads == "ids":
         ids = rng.integers(1, model.encoding.size, (rows, steps), dtype=np.int32)
         return batch | {"elements": ids}
     states = (rng.random((rows, steps, *model.encoding.shape)) < 0.4).astype(np.uint8)
     states[..., 1:] &= states[..., :1]
-    positions = np.tile(np.arange(steps, dtype=np.int32), (rows, 1))
-    return batch | {"elements": states, "positions": positions}
+    return batch | {"elements": states}

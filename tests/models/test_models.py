@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 from conftest import load_config
-from small_models import TOKENS, biaxial, note_states, random_batch, token_lstm
+from small_models import TOKENS, biaxial, causal_lstm, note_states, random_batch, token_lstm
 
 from musicjax.errors import InputError
 from musicjax.models import MODELS, build_model
@@ -16,6 +16,7 @@ MAKE = {
     "tokens": token_lstm,
     "tokens causal": partial(token_lstm, causal=True, bidirectional=False),
     "tokens flat": partial(token_lstm, "anushree", window=4, encoder_size=4, decoder_size=4),
+    "causal": causal_lstm,
     "paper": biaxial,
     "best": partial(biaxial, "tiny_best"),
 }
@@ -83,20 +84,23 @@ def test_a_model_reads_only_the_encodings_of_its_kind():
         build_model(config, note_states())
     assert str(error.value) == (
         "data.encoding is 'note_states' and model.name is 'token_lstm', which do not fit: one "
-        "makes 'matrix', the other reads 'ids'; expected data.encoding 'tokens', or model.name "
-        "'biaxial'"
+        "makes 'matrix', the other reads 'ids'; expected data.encoding 'tokens' or 'events', or "
+        "model.name 'biaxial'"
     )
     config.model.name = "gru"
     with pytest.raises(
-        InputError, match=r"model\.name is 'gru'; expected one of token_lstm, biaxial"
+        InputError, match=r"model\.name is 'gru'; expected one of token_lstm, causal_lstm"
     ):
         build_model(config, TOKENS)
 
 
-def test_both_models_are_known_by_name():
-    assert {"token_lstm", "biaxial"} <= set(MODELS)
-    assert type(token_lstm()) is MODELS["token_lstm"]
-    assert type(biaxial()) is MODELS["biaxial"]
+def test_the_models_are_known_by_name():
+    for name, make in {
+        "token_lstm": token_lstm,
+        "causal_lstm": causal_lstm,
+        "biaxial": biaxial,
+    }.items():
+        assert type(make()) is MODELS[name]
 
 
 CUDNN = {"kernel": "cudnn"}
@@ -107,7 +111,7 @@ HIDDEN = "where model.output is 'hidden'"
     ("make", "settings", "message"),
     [
         (make, *case)
-        for make in (token_lstm, biaxial)
+        for make in (token_lstm, causal_lstm, biaxial)
         for case in [
             ({"dropout": 1.0}, "model.dropout is 1.0; expected 0 <= share < 1"),
             (
@@ -144,6 +148,15 @@ HIDDEN = "where model.output is 'hidden'"
         ]
     ]
     + [
+        (causal_lstm, *case)
+        for case in [
+            ({"embedding_size": 0}, "model.embedding_size is 0; expected at least 1"),
+            ({"hidden_size": 0}, "model.hidden_size is 0; expected at least 1"),
+            ({"layers": 0}, "model.layers is 0; expected at least 1"),
+            ({"input_dropout": 1.0}, "model.input_dropout is 1.0; expected 0 <= share < 1"),
+        ]
+    ]
+    + [
         (biaxial, *case)
         for case in [
             ({"time_sizes": ()}, "model.time_sizes is (); expected sizes, such as (36,)"),
@@ -175,7 +188,7 @@ def test_a_setting_that_a_config_lacks_is_named():
         build_model(config, TOKENS)
 
 
-@pytest.mark.parametrize("make", [token_lstm, partial(biaxial, "tiny_best")])
+@pytest.mark.parametrize("make", [token_lstm, causal_lstm, partial(biaxial, "tiny_best")])
 def test_cudnn_needs_one_gpu(make):
     make().check_devices(2, "cpu")
     model = make(kernel="cudnn")

@@ -1,4 +1,5 @@
 from musicjax.music import midi
+from musicjax.music.song import Meter
 
 
 def test_there_are_350(chorales):
@@ -8,7 +9,7 @@ def test_there_are_350(chorales):
 def test_they_have_four_voices_in_time(chorales):
     song = midi.read_song(chorales["bwv269.mid"])  # "Aus meines Herzens Grunde", G major, 3/4
     assert [track.name for track in song.tracks] == ["Soprano", "Alto", "Tenor", "Bass"]
-    assert song.meters[0][1:] == (3, 4)
+    assert song.meters == (Meter(0, 1, 4), Meter(480, 3, 4))  # after a pick-up
     assert song.keys[0].fifths == 1
     soprano = song.tracks[0]
     assert soprano.pitch[:4].tolist() == [67, 67, 74, 71]

@@ -10,6 +10,8 @@ from runs import config_of, trained
 from musicjax.corpus import build
 from musicjax.errors import InputError
 from musicjax.evaluation.scores import evaluate
+from musicjax.generation.options import Options
+from musicjax.generation.piece import generate
 from musicjax.training import workdir
 from musicjax.training.run import train_and_evaluate
 
@@ -74,7 +76,43 @@ def test_a_schedule_fixes_the_number_of_epochs(folder, tmp_path):
         train_and_evaluate(config, tmp_path)
 
 
-@pytest.mark.parametrize("variant", ["", "quick", "causal", "large", "baseline", "anushree"])
+def test_the_causal_lstm_is_trained_generates_and_beats_counting_alone(folder, tmp_path):
+    last = train_and_evaluate(config_of(folder, "vocab", "tiny_causal", epochs=24), tmp_path)
+    results = evaluate(tmp_path)
+    assert list(results) == ["model", "unigram", "repeat last", "Kneser-Ney"]
+    songs = workdir.load_songs(tmp_path)
+    test = sum(song.length for song in songs.split("test"))
+    for row in results.values():  # each token of each test song once
+        assert row["tokens"] + row["unseen"] == test
+    assert results["model"]["nll"] < results["unigram"]["nll"] - 0.1
+    assert results["model"]["nll"] < results["repeat last"]["nll"]
+    validation = sum(song.length for song in songs.split("validation"))
+    assert last["validation_tokens"] + last["validation_unseen"] == validation
+    # Measured in one window or in several: the same tokens.
+    whole = evaluate(tmp_path, window=500)["model"]
+    assert whole["tokens"] == results["model"]["tokens"]
+    assert whole["nll"] == pytest.approx(results["model"]["nll"], rel=0.1)
+    pieces = generate(tmp_path, Options(num=3, length=100))
+    assert [len(piece.passage.elements) for piece in pieces] == [100] * 3
+    assert len({piece.text for piece in pieces}) == 3
+    for piece in pieces:
+        assert piece.passage.song.meters[-1][1:] == (4, 4)
+    (again,) = generate(tmp_path, Options(num=1, length=100))
+    assert again.text == pieces[0].text
+    (from_nothing,) = generate(tmp_path, Options(num=1, length=20, prime_length=0))
+    assert len(from_nothing.passage.elements) == 20
+
+
+@pytest.mark.parametrize("variant", ["best", "best_large", "quick"])
+def test_every_variant_of_the_causal_lstm_trains_two_steps(variant, folder, tmp_path):
+    config = config_of(folder, "vocab", variant, epochs=2, window=16, steps_per_call=2)
+    config.model.update(embedding_size=8, hidden_size=8)
+    last = train_and_evaluate(config, tmp_path)
+    assert last["step"] >= 2
+    assert np.isfinite(last["validation_loss"])
+
+
+@pytest.mark.parametrize("variant", ["", "small", "causal", "large", "baseline", "anushree"])
 def test_every_variant_of_the_token_model_trains_two_steps(variant, folder, tmp_path):
     config = config_of(
         folder, "vocab", variant, epochs=1, window=6, batch_size=64, steps_per_call=2, stride=8
