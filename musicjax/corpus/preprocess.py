@@ -172,7 +172,7 @@ def aligned(song: Song) -> tuple[Song, float]:
     begin anywhere in a beat; in POP909 all four sixteenths are as common.
 
     Returns:
-        the song, and by how many sixteenths it is later, from -2.5 to 1.5.
+        the song, and by how many sixteenths it is later, from -2.5 to 3.5.
     """
     meters = np.array([meter.tick for meter in song.meters_from_start])
     onsets = song.notes()[:, 0].astype(np.int64)

@@ -140,7 +140,7 @@ def test_meters_from_inside_a_bar_begin_with_a_pick_up():
 
 
 def told(bars, start, length):
-    """Whether meters say all from unit `start` to `length`: a bar that has begun before `start` must
+    """Whether meters say all from `start` to `length`: a bar that has begun before `start` must
     end before what comes next, and a first stretch from a bar line on must not look like a pick-up.
     """
     first = [bar for bar in bars if bar.start <= start][-1]
