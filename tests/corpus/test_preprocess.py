@@ -217,6 +217,13 @@ def test_a_song_on_its_grid_is_left_as_it_is():
         assert preprocess.aligned(song) == (song, 0.0)
 
 
+def test_a_song_that_begins_at_once_is_moved_to_the_next_beat():
+    rows = [(0, 100, 60), *((480 * i + 240, 100, 62) for i in range(20))]
+    aligned, moved = preprocess.aligned(make_song(make_track(rows)))
+    assert moved == 2
+    assert aligned.tracks[0].onset_ticks[:3].tolist() == [240, 480, 960]
+
+
 def test_notes_that_would_begin_before_the_song_begin_with_it():
     song = make_song(make_track([(50, 480, 60), *((480 * i + 50, 240, 62) for i in range(1, 9))]))
     early = make_song(make_track([(0, 60, 59), *map(tuple, song.notes()[:, :3].tolist())]))

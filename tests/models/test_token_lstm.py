@@ -92,7 +92,7 @@ def test_table_2():
 
 
 def test_an_unknown_variant_names_those_there_are():
-    with pytest.raises(ValueError, match="no variant 'huge'; there are best, .*small, causal"):
+    with pytest.raises(ValueError, match=r"no variant 'huge'; there are best, .*small, causal"):
         load_config("huge")
 
 
