@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from musicjax.config import SHARE, at_least, setting, settings_of
+from musicjax.config import SHARE, at_least, expect, setting, settings_of
 from musicjax.encodings.base import Encoding
 from musicjax.models.base import Batch, Carry, Params, Prediction, Rules
 from musicjax.models.categorical import Categorical, without_unknown
@@ -149,6 +149,12 @@ class CausalLSTM(Categorical):
         """See Model."""
         settings = settings_of(CausalLSTMSettings, config.model, "model")
         settings.check_kernel()
+        expect(
+            not settings.places or encoding.streams == 1,
+            "model.places",
+            settings.places,
+            f"False, as {encoding.name} of several instruments each move on a time of their own",
+        )
         return cls(encoding, settings, settings.window, settings.dropout)
 
     def network(self, rngs: nnx.Rngs) -> CausalNetwork:

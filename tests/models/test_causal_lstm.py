@@ -9,6 +9,7 @@ from flax import nnx
 from small_models import TOKENS, causal_lstm, random_batch
 
 from musicjax.encodings.vocabulary import Token, Vocabulary
+from musicjax.errors import InputError
 from musicjax.models.categorical import without_unknown
 from musicjax.models.causal_lstm import CausalLSTM
 
@@ -316,3 +317,11 @@ def test_what_it_says_of_itself():
     model = causal_lstm()
     assert (model.reads, model.reads_positions, model.every_element) == ("ids", True, True)
     assert (model.pad, model.loss_unit) == (True, "nats a token")
+
+
+def test_instruments_with_times_of_their_own_have_no_one_place():
+    tokens = {Token((40,), 12, "bass"): 2, Token((60,), 12, "piano"): 1}
+    encoding = dataclasses.replace(TOKENS, instruments=True, vocabulary=Vocabulary.build(tokens))
+    assert causal_lstm(encoding=encoding, places=False).encoding.streams == 2
+    with pytest.raises(InputError, match=r"model\.places is True; expected False, as tokens of"):
+        causal_lstm(encoding=encoding, places=True)
