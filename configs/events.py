@@ -13,7 +13,7 @@ is Bach's chorales with all four voices, on sixteenths. Variants, after a colon:
 from ml_collections import ConfigDict
 
 from configs.collection import get_data
-from configs.training import get_causal_lstm, get_train, tiny_training, vary
+from configs.training import get_causal_lstm, get_causal_train, tiny_training, vary
 from musicjax.config import Config
 
 
@@ -35,18 +35,8 @@ def get_config(variant: str = "") -> Config:
     model.window = 256  # some eight bars of four voices
     model.places = False  # events say themselves where they are in the bar
 
-    config.train = train = get_train()
-    train.epochs = 20
-    train.batch_size = 16
-    train.starts = "tiles"
-    train.eval_window = 512
-    train.optimizer = "adam"
-    train.learning_rate = 3e-3
-    train.schedule = "cosine"
-    train.warmup_steps = 50
-    train.clip_norm = 1.0
-    train.steps_per_call = 25
-    train.huge_pages = False
+    config.train = get_causal_train()
+    config.train.epochs = 20
 
     return vary(config, variant, VARIANTS)
 

@@ -41,6 +41,22 @@ def get_lstm() -> ConfigDict:
     return model
 
 
+def get_causal_train() -> ConfigDict:
+    """Training as it suits the causal LSTM."""
+    train = get_train()
+    train.batch_size = 16
+    train.starts = "tiles"
+    train.eval_window = 512
+    train.optimizer = "adam"
+    train.learning_rate = 3e-3
+    train.schedule = "cosine"
+    train.warmup_steps = 50
+    train.clip_norm = 1.0
+    train.steps_per_call = 25
+    train.huge_pages = False
+    return train
+
+
 def get_causal_lstm() -> ConfigDict:
     model = get_lstm()
     model.name = "causal_lstm"

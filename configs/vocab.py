@@ -22,7 +22,14 @@ followed by a rest. Variants, after a colon:
 from ml_collections import ConfigDict
 
 from configs.collection import get_data
-from configs.training import get_causal_lstm, get_lstm, get_train, tiny_training, vary
+from configs.training import (
+    get_causal_lstm,
+    get_causal_train,
+    get_lstm,
+    get_train,
+    tiny_training,
+    vary,
+)
 from musicjax.config import Config
 
 
@@ -68,23 +75,14 @@ def get_config(variant: str = "") -> Config:
 
 
 def best(config: Config) -> None:
-    data, train = config.data, config.train
+    data = config.data
     data.align = True
     data.longest_rest = 0
     data.longest_note = 0
     data.longest_silence = 4
     config.model = get_causal_lstm()
-    train.epochs = 30
-    train.batch_size = 16
-    train.starts = "tiles"
-    train.eval_window = 512
-    train.optimizer = "adam"
-    train.learning_rate = 3e-3
-    train.schedule = "cosine"
-    train.warmup_steps = 50
-    train.clip_norm = 1.0
-    train.steps_per_call = 25
-    train.huge_pages = False
+    config.train = get_causal_train()
+    config.train.epochs = 30
 
 
 def best_large(config: Config) -> None:

@@ -274,6 +274,10 @@ class Encoding(Protocol):
         """
         return np.zeros(stop - start, np.int32)
 
+    def last_change(self, layout: Mapping[str, Any]) -> int:
+        """The unit of a song's time at which its meter changes last."""
+        return 0
+
     def cycle(self, layout: Mapping[str, Any]) -> int:
         """Units after which the places in the bar come again where a song ends."""
         return 1

@@ -353,6 +353,10 @@ class NoteStateEncoding(Encoding):
         fitting = lines[lines + window <= length]
         return fitting if len(fitting) else lines[:1]
 
+    def last_change(self, layout: Mapping[str, Any]) -> int:
+        """See Encoding."""
+        return bars_of(layout)[-1].start
+
     def cycle(self, layout: Mapping[str, Any]) -> int:
         """See Encoding."""
         return cycle(bars_of(layout)[-1], STEPS_PER_QUARTER)

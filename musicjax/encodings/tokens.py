@@ -404,6 +404,10 @@ class TokenEncoding(Encoding):
         """See Encoding; rests that were cut before are not known of."""
         return places(bars_of(layout), start, stop, UNITS_PER_QUARTER)
 
+    def last_change(self, layout: Mapping[str, Any]) -> int:
+        """See Encoding."""
+        return bars_of(layout)[-1].start
+
     def cycle(self, layout: Mapping[str, Any]) -> int:
         """See Encoding."""
         return cycle(bars_of(layout)[-1], UNITS_PER_QUARTER)

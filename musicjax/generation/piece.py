@@ -77,14 +77,15 @@ def generate(folder: str | Path, options: Options | None = None) -> list[Piece]:
         return novelty.longest_match(index, piece.passage).distinct > (options.max_copy or 0)
 
     for draw in range(2, _MOST_DRAWS + 2):
-        if not any(map(copies, pieces)):
+        copied = list(map(copies, pieces))
+        if not any(copied):
             return pieces
         if draw > _MOST_DRAWS:
             break
         again = continue_songs(trained, corpus, song, options, draw=draw)
         pieces = [
-            new._replace(draws=draw) if copies(old) else old
-            for old, new in zip(pieces, again, strict=True)
+            new._replace(draws=draw) if is_copy else old
+            for old, new, is_copy in zip(pieces, again, copied, strict=True)
         ]
     raise InputError(
         f"max_copy is {options.max_copy}, but after {_MOST_DRAWS} draws a piece still shares more "

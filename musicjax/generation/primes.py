@@ -44,11 +44,6 @@ class Prime(NamedTuple):
     semitones: int
     name: str
 
-    @property
-    def last_change(self) -> int:
-        """Unit of the song's time at which its meter changes last."""
-        return self.layout["bars"][-1][0] if self.layout.get("bars") else 0
-
 
 def prime_from_song(
     song: Song, model: Model, data: Any, options: Options, length: int | None, is_drum: bool
@@ -157,7 +152,7 @@ def positions(primes: Sequence[Prime], longest: int, model: Model) -> tuple[np.n
     lengths = [encoding.length(prime.heard) for prime in primes]
     # Until the meter changes no more, and once around.
     until = [
-        max(prime.last_change - prime.start - length, 0) + cycle
+        max(encoding.last_change(prime.layout) - prime.start - length, 0) + cycle
         for prime, length, cycle in zip(primes, lengths, cycles.tolist(), strict=True)
     ]
     units, rows = -(-max(until) // _UNITS_MULTIPLE) * _UNITS_MULTIPLE, []

@@ -95,6 +95,11 @@ class Model(Protocol):
         return True
 
     @property
+    def gives_nll(self) -> bool:
+        """Whether its outputs are probabilities."""
+        return True
+
+    @property
     def min_prime(self) -> int:
         """Elements that a prime must have, for what the model reads to be like in training."""
         return 0

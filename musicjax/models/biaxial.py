@@ -348,7 +348,7 @@ class Biaxial(Model):
 
     @property
     def gives_nll(self) -> bool:
-        """Whether its outputs are probabilities."""
+        """See Model."""
         return self.settings.loss == "nll"
 
     @property
