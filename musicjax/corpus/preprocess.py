@@ -1,5 +1,6 @@
 """Which songs are trusted, and what is left of them: the part asked for, without long silences, in
-one key. `SongError.reason` says why a song is not wanted:
+one key; and digests by which the same music is known. `SongError.reason` says why a song is not
+wanted:
 
     other_year, unknown_year    not of data.decade, data.first_year .. data.last_year
     tempo, too_long             no tempo, or no length, of music
@@ -9,6 +10,7 @@ besides those of musicjax.sources and musicjax.music.midi.
 """
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +23,7 @@ from musicjax.music.song import Song, Track
 from musicjax.sources import SongFile, Source
 from musicjax.sources.metadata import Table, read_table
 
+_DIGEST_UNITS = 12  # of a quarter, in which digests count time
 _CLEARLY = 1.15  # times as many onsets on the beats, for a song to be moved to them
 
 
@@ -96,7 +99,7 @@ class Prepared(NamedTuple):
     Attributes:
         song: the chosen part; without tracks if the song has none.
         rule: that chose it, as in musicjax.music.track_selection.
-        key: it was found in, if it was transposed.
+        key: of the whole song, for a bass line alone often seems to be in another; None of drums.
         semitones: it was moved by.
         bars_cut: of silence.
         moved: by how many sixteenths later its notes are, to meet the grid.
@@ -152,7 +155,11 @@ def _check_year(file: SongFile, metadata: dict[str, Any], settings: Preprocessin
 
 
 def prepare(song: Song, settings: Preprocessing) -> Prepared:
-    """The part of a song that is asked for, on the grid, without long silences, in one key."""
+    """The part of a song that is asked for, on the grid, without long silences, in C major or A
+    minor.
+
+    Source of the transposition: paper section 2.3.
+    """
     moved = 0.0
     if settings.align:
         song, moved = aligned(song)
@@ -160,9 +167,10 @@ def prepare(song: Song, settings: Preprocessing) -> Prepared:
     bars_cut = 0
     if settings.longest_silence:
         chosen, bars_cut = without_silence(chosen, settings.longest_silence)
-    found, semitones = None, 0
-    if settings.transpose:
-        chosen, found, semitones = key.transpose_to_c(chosen)
+    found, semitones = key.estimate_key(song), 0
+    if settings.transpose and found:
+        semitones = found.semitones_to_c
+        chosen = chosen.transposed(semitones)
     return Prepared(chosen, rule, found, semitones, bars_cut, moved)
 
 
@@ -204,6 +212,42 @@ def aligned(song: Song) -> tuple[Song, float]:
 
     tracks = tuple(map(moved, song.tracks))
     return dataclasses.replace(song, tracks=tracks), shift * 4 / song.ticks_per_quarter
+
+
+class Digests(NamedTuple):
+    """By what a song is known again, however it is encoded.
+
+    Attributes:
+        content: the same for the same notes in the same key, in whatever octave. By it songs are
+            held out, so copies stay in one split, and so do two encodings of one collection.
+        same_notes: the same for the same notes in whatever key.
+    """
+
+    content: str
+    same_notes: str
+
+
+def digests(song: Song) -> Digests:
+    """Digests of a prepared song's onsets, from the first on, and its pitches; an onset is counted
+    in twelfths of a quarter.
+    """
+    columns = [
+        np.column_stack([track.onset_ticks, track.pitch, np.full(len(track), track.is_drum)])
+        for track in song.tracks
+    ]
+    notes = np.concatenate([np.zeros((0, 3), np.int64), *columns])
+    ticks = notes[:, 0] - notes[:, 0].min(initial=2**31)
+    notes[:, 0] = np.round(ticks * (_DIGEST_UNITS / song.ticks_per_quarter))
+    onset, pitch, is_drum = np.unique(notes, axis=0).T
+    lowest = int(pitch[is_drum == 0].min(initial=127))
+
+    def digest_from(lowest: int) -> str:
+        above = np.where(is_drum, pitch, pitch - lowest)
+        content = np.column_stack([onset, above, is_drum]).astype("<i8").tobytes()
+        return hashlib.sha256(content).hexdigest()[:32]
+
+    # Songs that are moved to one key may still be an octave apart.
+    return Digests(digest_from(lowest // 12 * 12), digest_from(lowest))
 
 
 def track_names(song: Song) -> str:

@@ -5,6 +5,7 @@ A shard is one .npz file, written whole or not at all: `rows`, JSON, one for eac
 """
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,8 @@ from musicjax.errors import InputError, SongError
 from musicjax.music import track_selection
 from musicjax.sources import SongFile, Source
 from musicjax.system import files
+
+_MEMBERS = ["rows.npy", "data.npy", "symbols.npy"]
 
 
 class Job(NamedTuple):
@@ -33,7 +36,8 @@ class EncodedFile(NamedTuple):
 
     Attributes:
         record: its split is "" unless the source names it, its offset 0.
-        same_notes, sums: as in musicjax.encodings.base.EncodedSong.
+        same_notes: as in musicjax.corpus.preprocess.Digests.
+        sums: as in musicjax.encodings.base.EncodedSong.
     """
 
     record: SongRecord
@@ -69,6 +73,15 @@ class Shard(NamedTuple):
         with np.load(path) as arrays:
             symbols = json.loads(arrays["symbols"].tobytes())
             return cls(_rows(arrays["rows"]), arrays["data"], symbols)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a shard is there, and is what was written: zip files have checksums."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.namelist() == _MEMBERS and file.testzip() is None
+    except files.ZIP_ERRORS:
+        return False
 
 
 def load_rows(path: Path) -> list[EncodedFile | Skipped]:
@@ -143,7 +156,8 @@ def _encode_file(file: SongFile, job: Job) -> tuple[EncodedFile, Any]:
     if chosen.num_notes < settings.least_notes:
         found = f"{chosen.num_notes} notes, at least {settings.least_notes}"
         raise SongError(file.path, "few_notes", found)
-    elements, content, same_notes, layout, sums = encoding.encode(chosen)
+    elements, layout, sums = encoding.encode(chosen)
+    content, same_notes = preprocess.digests(chosen)
     voice = track_selection.voice_of(chosen, settings.track)
     signature = song.keys[0] if song.keys else None
     record = SongRecord(

@@ -6,9 +6,10 @@
                       [tokens], or uint8 [steps, bytes], the packed bits of note state matrices
     vocabulary.json   what the encoding found in the songs, if it finds anything
     skipped.jsonl     one line a file left out: name, reason, detail
+    SHA256SUMS        checksums of all of these
 
 A corpus folder is written under a temporary name and renamed when whole. A reader refuses another
-version, and sizes that do not fit.
+version, a file that is not what was written, and what does not fit together.
 """
 
 import dataclasses
@@ -22,9 +23,9 @@ import numpy as np
 
 from musicjax.encodings import Encoding, make_encoding
 from musicjax.errors import InputError
-from musicjax.system import files
+from musicjax.system import checksums, files
 
-FORMAT = 5
+FORMAT = 6
 
 
 class Skipped(NamedTuple):
@@ -43,7 +44,7 @@ class SongRecord:
         name: of the file, relative to the source.
         split: "train", "validation" or "test"; "" before it is assigned.
         offset, length: where its rows are in data.npy.
-        content: a digest by which songs are held out.
+        content: a digest by which songs are held out, as in musicjax.corpus.preprocess.Digests.
         md5: of the file.
         qpm: the tempo that holds longest, in quarters a minute.
         seconds: playing time.
@@ -51,7 +52,7 @@ class SongRecord:
         program: General MIDI program that stands for the part.
         is_drum: whether the part is percussion.
         semitones: it was transposed by.
-        key: it was found in, such as "C:maj"; None if it was not looked for.
+        key: it was found in, such as "C:maj"; None of drums alone.
         key_margin: of the estimate, as in musicjax.music.key.
         key_signature: of the file.
         bars_cut: of silence.
@@ -148,19 +149,20 @@ class Corpus:
             InputError: `path` exists.
         """
         with files.new_folder(Path(path)) as folder:
-            self.write_records(folder)
             try:  # the same file under another name takes no room
                 os.link(getattr(self.data, "filename", ""), folder / "data.npy")
             except OSError:
                 np.save(folder / "data.npy", self.data)
+            self.write_records(folder)
 
     def write_records(self, folder: Path) -> None:
-        """Writes all files of a corpus folder but data.npy."""
+        """Writes all files of a corpus folder but data.npy, which is there."""
         text = json.dumps(self.manifest, indent=2)
         (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
         _write_lines(folder / "songs.jsonl", map(vars, self.songs))
         _write_lines(folder / "skipped.jsonl", (row._asdict() for row in self.skipped))
         self.encoding.save(folder)
+        checksums.write(folder)
 
     @classmethod
     def load(cls, path: str | Path) -> "Corpus":
@@ -177,19 +179,25 @@ class Corpus:
                     f"{path}: a corpus of format {manifest['format']}; this musicjax reads "
                     f"{FORMAT}: encode it again"
                 )
+            if damage := checksums.find_damage(path):
+                raise InputError(f"{path}: damaged: {damage}; encode it again")
             songs = [SongRecord(**row) for row in _read_lines(path / "songs.jsonl")]
             skipped = [Skipped(**row) for row in _read_lines(path / "skipped.jsonl")]
             data = np.load(path / "data.npy", mmap_mode="r")
+            rows = len(data)
             length, encoding = manifest["length"], make_encoding(manifest["settings"])
+            if missing := Manifest.__required_keys__ - manifest.keys():
+                raise KeyError(min(missing))
+            starts = np.cumsum([0, *(song.length for song in songs)]).tolist()
+            in_order = starts[:-1] == [song.offset for song in songs]
         except InputError:
             raise
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
             raise InputError(f"{path}: not a corpus folder ({error}); encode it again") from None
-        end = max((song.offset + song.length for song in songs), default=0)
-        if not len(data) == length == end:
+        if not (rows == length == starts[-1] and in_order):
             raise InputError(
-                f"{path}: damaged: data.npy holds {len(data)} rows, manifest.json says {length} "
-                f"and songs.jsonl {end}; encode it again"
+                f"{path}: damaged: data.npy holds {rows} rows, manifest.json says {length} "
+                f"and songs.jsonl {starts[-1]}, in order: {in_order}; encode it again"
             )
         encoding = encoding.load(path)
         expected = encoding.rows(0)
@@ -198,6 +206,13 @@ class Corpus:
                 f"{path}: damaged: data.npy holds {data.dtype} {data.shape}; expected rows of "
                 f"{expected.dtype} {expected.shape[1:]}; encode it again"
             )
+        if encoding.kind == "ids" and length:
+            low, high = int(data.min()), int(data.max())
+            if low < 0 or high >= encoding.num_ids:
+                raise InputError(
+                    f"{path}: damaged: data.npy holds ids from {low} to {high}; expected 0 to "
+                    f"{encoding.num_ids - 1}; encode it again"
+                )
         return cls(manifest, songs, data, encoding, skipped)
 
 

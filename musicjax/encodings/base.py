@@ -14,7 +14,6 @@ Axes: B batch, T element, N note, C bit.
 """
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -36,17 +35,29 @@ class EncodedSong(NamedTuple):
 
     Attributes:
         elements: as `Encoding.shard` takes them; it has a length.
-        content: a digest by which songs are held out: the same for the same music.
-        same_notes: a digest that is the same for the same notes in whatever key.
         layout: what `positions` and `starts` must know of the song; JSON.
         sums: int [] or [...]: counts that are summed over a corpus, such as notes left out.
     """
 
     elements: Any
-    content: str
-    same_notes: str
     layout: dict[str, Any]
     sums: dict[str, Any]
+
+
+class EncodedPrime(NamedTuple):
+    """The end of a song, to be continued.
+
+    Attributes:
+        elements: as a model reads them [P, ...].
+        start: the unit of the song's time at which the first begins.
+        layout: of the song.
+        unknown: how many elements the model does not know, which were replaced or left out.
+    """
+
+    elements: np.ndarray
+    start: int
+    layout: dict[str, Any]
+    unknown: int = 0
 
 
 class ShardSong(NamedTuple):
@@ -175,6 +186,13 @@ class Encoding(Protocol):
         raise NotImplementedError
 
     @property
+    def num_ids(self) -> int:
+        """Ids that a corpus's rows may have, those that no model predicts among them; of kind
+        "ids".
+        """
+        return self.size
+
+    @property
     def counts(self) -> tuple[int, ...]:
         """How often each id comes in the training songs; of kind "ids"."""
         raise NotImplementedError
@@ -190,7 +208,8 @@ class Encoding(Protocol):
         return self.unpack(rows)
 
     def transposed(self, elements: Array, semitones: Array) -> Array:
-        """Elements [B, T, ...] moved by int [B], of numpy or jax.
+        """Elements [B, T, ...] moved by int [B], at most an octave, of numpy or jax. What the
+        encoding does not hold becomes zeros: ids that a loss leaves out, notes that are silent.
 
         Raises:
             InputError: elements of this encoding cannot be transposed.
@@ -245,6 +264,20 @@ class Encoding(Protocol):
             the elements, and the unit of `after`'s time at which they begin.
         """
         return elements, self.length(after)
+
+    # --- which ids may follow, of kind "ids"; used in the compiled sampling loop ------------------
+
+    def grammar(self, batch: int) -> np.ndarray:
+        """int32 [batch, K]: what of the past decides which ids may follow, before the first."""
+        return np.zeros((batch, 0), np.int32)
+
+    def read(self, state: Array, ids: Array) -> Array:
+        """[B, K]: as `grammar`, after ids [B] more; of jax. Id 0 changes nothing."""
+        return state
+
+    def may_follow(self, state: Array) -> Array | None:
+        """bool [B, V], of jax; None where any may."""
+        return None
 
     @property
     def keeps_instruments(self) -> bool:
@@ -312,9 +345,7 @@ class Encoding(Protocol):
         """The tempos that elements say, the first at tick 0; () if they say none."""
         return ()
 
-    def prime(
-        self, song: Song, length: int | None, unknown: str
-    ) -> tuple[np.ndarray, int, dict[str, Any]]:
+    def prime(self, song: Song, length: int | None, unknown: str) -> EncodedPrime:
         """The end of a prepared song; as it is here, where no element is unknown to a model.
 
         Args:
@@ -322,17 +353,15 @@ class Encoding(Protocol):
             length: elements at most; None: all.
             unknown: what becomes of elements that the model does not know: "nearest" (the most
                 similar known), "drop", or "error".
-        Returns:
-            elements as a model reads them [P, ...], the unit of the song's time at which the first
-            begins, and the song's layout.
         Raises:
             InputError: a model does not know an element, if `unknown` is "error".
             SongError: as `encode`.
         """
-        elements, *_, layout, _ = self.encode(song)
+        elements, layout, _ = self.encode(song)
         rows = self.renumber(*self.shard([elements]))
         start = 0 if length is None else max(len(rows) - length, 0)
-        return self.unpack(rows[start:]), self.length(self.unpack(rows[:start])), layout
+        begins = self.length(self.unpack(rows[:start]))
+        return EncodedPrime(self.unpack(rows[start:]), begins, layout)
 
     # --- what a corpus is like ------------------------------------------------------------------
 
@@ -387,8 +416,10 @@ class FixedIds(Encoding):
         """See Encoding."""
         path = folder / "counts.json"
         try:
-            counts = tuple(map(int, json.loads(path.read_text())))
-        except (OSError, ValueError, TypeError) as error:
+            counts = tuple(json.loads(path.read_text(encoding="utf-8")))
+            if not all(type(count) is int and count >= 0 for count in counts):
+                raise ValueError("expected numbers, none of them negative")
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise InputError(f"{path}: not counts ({error}); encode the songs again") from None
         if len(counts) != self.size:
             raise InputError(
@@ -401,11 +432,6 @@ class FixedIds(Encoding):
         following = max(int(training["length"] - training["songs"]), 1)
         repeats = int(training["repeats"])
         return {**super().statistics(total, training), "repeat_share": repeats / following}
-
-
-def digest(content: bytes) -> str:
-    """128 bits in hexadecimal."""
-    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def shares_of_notes(durations: Mapping[float, int], polyphony: Mapping[int, int]) -> list[Plot]:

@@ -32,12 +32,12 @@ import numpy as np
 from musicjax.config import ANY, Rule, one_of, setting
 from musicjax.encodings.base import (
     Array,
+    EncodedPrime,
     EncodedSong,
     FixedIds,
     Plot,
     Sums,
     Table,
-    digest,
     shares_of_notes,
 )
 from musicjax.encodings.vocabulary import UNITS_PER_QUARTER
@@ -124,6 +124,10 @@ class _Ids(NamedTuple):
         before = np.maximum(after - 1, 0)
         nearer = np.abs(values - known[before]) < np.abs(known[after] - values)
         return which[np.where(nearer, before, after)].astype(np.int32)
+
+    def bar_points(self, resolution: int) -> np.ndarray:
+        """int32 [V]: of a TimeSig the length of its bars in points of the grid; of others 0."""
+        return (self.bar_units * self.denominators * resolution // _WHOLE).astype(np.int32)
 
     def meter(self, meter: Meter) -> int:
         """The id of a meter."""
@@ -381,19 +385,8 @@ class EventEncoding(FixedIds):
         meters = grid_meters(song, self.resolution)
         notes = _split(on_grid.notes, meters)
         elements, bars = self._write(notes, meters, self._tempos(song, int(notes[-1, 0])))
-        pitch = on_grid.notes[:, 3]
-        pitched = on_grid.notes[:, 2] != DRUMS
-        lowest = int(pitch[pitched].min(initial=127))
-
-        def digest_from(lowest: int) -> str:
-            """Of each note's onset, duration, program, and pitch above the lowest."""
-            moved = np.where(pitched, pitch - lowest, pitch)
-            return digest(np.column_stack([on_grid.notes[:, :3], moved]).tobytes())
-
         return EncodedSong(
             elements,
-            content=digest_from(lowest // 12 * 12),  # transposing may leave copies an octave apart
-            same_notes=digest_from(lowest),
             layout={"bar_sizes": np.diff(bars, append=len(elements)).tolist()},
             sums={
                 "notes": len(on_grid.notes),
@@ -590,6 +583,65 @@ class EventEncoding(FixedIds):
         """See Encoding: none is."""
         return elements < 0
 
+    def grammar(self, batch: int) -> np.ndarray:
+        """See Encoding: the last id, its Position (-1: none in this bar), the bar's length in
+        points of the grid, and the last pitch there (-1: none).
+        """
+        return np.tile(np.array([0, -1, 0, -1], np.int32), (batch, 1))
+
+    def read(self, state: Array, ids: Array) -> Array:
+        """See Encoding."""
+        xp, known = state.__array_namespace__(), self._ids
+        kind = xp.asarray(known.kinds)[ids]
+        value = xp.asarray(known.values.astype(np.int32))[ids]
+        points = xp.asarray(known.bar_points(self.resolution))[ids]
+        is_pitch = (kind == _PITCH) | (kind == _DRUM)
+        place = xp.where(kind == _BAR, -1, xp.where(kind == _POSITION, value, state[:, 1]))
+        length = xp.where(kind == _METER, points, state[:, 2])
+        begins = (kind == _BAR) | (kind == _POSITION) | (kind == _PROGRAM)
+        pitch = xp.where(begins, -1, xp.where(is_pitch, value, state[:, 3]))
+        after = xp.stack([ids, place, length, pitch], axis=1).astype(state.dtype)
+        return xp.where((ids == 0)[:, None], state, after)
+
+    def may_follow(self, state: Array) -> Array:
+        """See Encoding: what can follow in a song that `encode` wrote. A bar has its meter,
+        Positions go forward and stay in it, the pitches of an instrument that begin together go up,
+        and a note is whole.
+        """
+        xp, known = state.__array_namespace__(), self._ids
+        last, place, length, pitch = state.T[:, :, None]
+        kinds, values = xp.asarray(known.kinds), xp.asarray(known.values.astype(np.int32))
+        allowed = xp.asarray(self._order())[last[:, 0]][:, kinds]
+        forward = (values > place) & (values < length)
+        allowed &= (kinds != _POSITION) | forward
+        is_pitch = (kinds == _PITCH) | (kinds == _DRUM)
+        return allowed & (~is_pitch | (values >= pitch))
+
+    def _order(self) -> np.ndarray:
+        """bool [V, kinds]: which kinds may follow each id."""
+        known = self._ids
+        note = [_PROGRAM] if self.instruments else [_PITCH]
+        after_pitch = [_VELOCITY] if self.velocities else [_DURATION]
+        following = {
+            _PAD: [_BAR],
+            _BAR: [_METER],
+            _METER: [_POSITION, _BAR],
+            _POSITION: [_TEMPO, *note],
+            _TEMPO: [_POSITION, _BAR, *note],
+            _PROGRAM: [_PITCH],
+            _PITCH: after_pitch,
+            _DRUM: after_pitch,
+            _VELOCITY: [_DURATION],
+            _DURATION: [_POSITION, _BAR, *note],
+        }
+        allowed = np.zeros((len(_KINDS), len(_KINDS)), bool)
+        for kind, others in following.items():
+            allowed[kind, others] = True
+        of_ids = allowed[known.kinds]
+        kit = (known.kinds == _PROGRAM) & (known.values == DRUMS)
+        of_ids[kit] = np.arange(len(_KINDS)) == _DRUM
+        return of_ids
+
     @property
     def keeps_instruments(self) -> bool:
         """See Encoding."""
@@ -640,23 +692,22 @@ class EventEncoding(FixedIds):
         qpm = self._ids.values[elements[which]]
         return tuple(map(Tempo, at.tolist(), qpm.tolist()))
 
-    def prime(
-        self, song: Song, length: int | None, unknown: str
-    ) -> tuple[np.ndarray, int, dict[str, Any]]:
+    def prime(self, song: Song, length: int | None, unknown: str) -> EncodedPrime:
         """See Encoding. It begins with a bar; inside of a bar that is longer than `length`, with
         the Bar, its meter and a Position.
         """
-        elements, *_, layout, _ = self.encode(song)
+        elements, layout, _ = self.encode(song)
         if length is None:
-            return elements, 0, layout
+            return EncodedPrime(elements, 0, layout)
         kinds, least = self._ids.kinds[elements], len(elements) - length
         of_note = _PROGRAM if self.instruments else _PITCH
         for begin, restated in ((_BAR, 0), (of_note, 3)):
             found = np.flatnonzero(kinds == begin)
             found = found[found >= least + restated]
             if len(found):
-                return *self.resumed(elements[found[0] :], elements[: found[0]]), layout
-        return elements[:0], self._read(elements).end, layout
+                resumed = self.resumed(elements[found[0] :], elements[: found[0]])
+                return EncodedPrime(*resumed, layout)
+        return EncodedPrime(elements[:0], self._read(elements).end, layout)
 
     # --- what a corpus is like ------------------------------------------------------------------
 

@@ -37,7 +37,6 @@ from musicjax.encodings.base import (
     Plot,
     Sums,
     Table,
-    digest,
     shares_of_notes,
 )
 from musicjax.errors import SongError
@@ -276,19 +275,13 @@ class NoteStateEncoding(Encoding):
         `_transitions`.
         """
         encoded = self.states(song)
-        states, packed = encoded.states, pack(encoded.states)
-        pitches = np.flatnonzero(states.max(0).any(-1))
-        lowest, highest = int(pitches[0]), int(pitches[-1])
-        same = pack(states[:, lowest : highest + 1]).tobytes()
         return EncodedSong(
-            packed,
-            content=digest(pack(states[:, lowest // 12 * 12 :]).tobytes()),
-            same_notes=digest(f"{highest - lowest} ".encode() + same),
+            pack(encoded.states),
             layout=layout_of(encoded.bars),
             sums={
                 "notes": encoded.notes,
                 "outside": encoded.outside,
-                "transitions": _transitions(states).tolist(),
+                "transitions": _transitions(encoded.states).tolist(),
             },
         )
 

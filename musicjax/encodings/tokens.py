@@ -28,13 +28,13 @@ from musicjax.config import ANY, at_least, setting
 from musicjax.encodings.bars import Bars, bars_of, cycle, from_stretches, layout_of, meters, places
 from musicjax.encodings.base import (
     Array,
+    EncodedPrime,
     EncodedSong,
     Encoding,
     Plot,
     ShardSong,
     Sums,
     Table,
-    digest,
     shares_of_notes,
 )
 from musicjax.encodings.vocabulary import UNITS_PER_QUARTER, Token, Vocabulary, parse_token
@@ -262,19 +262,9 @@ class TokenEncoding(Encoding):
         encoded = self.sequence(song)
         index: dict[Token, int] = {}
         indices = [index.setdefault(token, len(index)) for token in encoded.tokens]
-        types = list(index)
-        lowest = min(token.pitches[0] for token in types if token.pitches)
-
-        def digest_from(lowest: int) -> str:
-            """Of each token's duration and pitches above the lowest."""
-            rows = [str([t.duration, *[pitch - lowest for pitch in t.pitches]]) for t in types]
-            return digest(f"[{', '.join(map(rows.__getitem__, indices))}]".encode())
-
-        elements = _ShardTokens(np.array(indices, np.int32), types)
+        elements = _ShardTokens(np.array(indices, np.int32), list(index))
         return EncodedSong(
             elements,
-            content=digest_from(lowest // 12 * 12),  # transposing may leave copies an octave apart
-            same_notes=digest_from(lowest),
             layout=layout_of(_bars(song)),
             sums={
                 "note_units": encoded.note_units,
@@ -331,6 +321,11 @@ class TokenEncoding(Encoding):
         return self.vocabulary.size
 
     @property
+    def num_ids(self) -> int:
+        """See Encoding: the types of validation and test songs too."""
+        return len(self.vocabulary.tokens)
+
+    @property
     def counts(self) -> tuple[int, ...]:
         """See Encoding."""
         return self.vocabulary.counts
@@ -343,6 +338,11 @@ class TokenEncoding(Encoding):
     def all_elements(self, rows: Array) -> Array:
         """See Encoding."""
         return rows
+
+    def transposed(self, elements: Array, semitones: Array) -> Array:
+        """See Encoding; a token that training never saw becomes 0. Drums stay."""
+        table = elements.__array_namespace__().asarray(self.vocabulary.transposed)
+        return table[semitones[:, None] + len(table) // 2, elements]
 
     def decode(
         self, elements: np.ndarray, *, start: int = 0, units: int | None = None, **track: Any
@@ -377,9 +377,7 @@ class TokenEncoding(Encoding):
         """See Encoding."""
         return len({token.instrument for token in self.vocabulary.tokens[1:]}) or 1
 
-    def prime(
-        self, song: Song, length: int | None, unknown: str
-    ) -> tuple[np.ndarray, int, dict[str, Any]]:
+    def prime(self, song: Song, length: int | None, unknown: str) -> EncodedPrime:
         """See Encoding."""
         sequence = self.sequence(song).tokens
         first = 0 if length is None else max(len(sequence) - length, 0)
@@ -390,13 +388,13 @@ class TokenEncoding(Encoding):
             some = ", ".join(map(str, missing[:3])) + (", ..." if len(missing) > 3 else "")
             raise InputError(
                 f"{song.source}: {len(missing)} of the prime's last {len(tokens)} tokens are "
-                f"unknown to the model ({some}); pass --unknown_tokens=nearest to replace them by "
-                "the most similar ones, or =drop to leave them out"
+                f"unknown to the model ({some}); leave out --unknown_tokens=error to replace them "
+                "by the most similar ones, or pass =drop to leave them out"
             )
         if unknown == "nearest":
             ids[ids == 0] = self.vocabulary.encode(map(self.vocabulary.nearest, missing))
         start = int(_onsets(sequence)[first]) if first < len(sequence) else 0
-        return ids[ids > 0], start, layout_of(_bars(song))
+        return EncodedPrime(ids[ids > 0], start, layout_of(_bars(song)), len(missing))
 
     # --- places in time -------------------------------------------------------------------------
 

@@ -148,6 +148,21 @@ class Vocabulary:
         """bool [types]: which are rests."""
         return np.array([not token.pitches for token in self.tokens])
 
+    @functools.cached_property
+    def transposed(self) -> np.ndarray:
+        """int32 [25, size]: the class of each one, 12 semitones lower to 12 higher; 0 for what
+        training never saw. Drums stay.
+        """
+
+        def moved(token: Token, semitones: int) -> Token:
+            if token.instrument == "drums":
+                return token
+            return token._replace(pitches=tuple([pitch + semitones for pitch in token.pitches]))
+
+        known = self.tokens[: self.size]
+        ids = np.stack([self.encode([moved(t, s) for t in known]) for s in range(-12, 13)])
+        return np.where(ids < self.size, ids, 0)
+
     def nearest(self, token: Token) -> Token:
         """The trained token most like this one.
 
@@ -188,10 +203,14 @@ class Vocabulary:
             InputError: no such file, or not a vocabulary.
         """
         try:
-            saved = json.loads(Path(path).read_text())
+            saved = json.loads(Path(path).read_text(encoding="utf-8"))
             tokens = [parse_token(text) for text in saved["tokens"]]
             counts: Sequence[int] = saved["counts"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            if not all(type(count) is int and count > 0 for count in counts):
+                raise ValueError("expected counts that are positive numbers")
+            if len(set(tokens)) < len(tokens) or len(counts) > len(tokens):
+                raise ValueError(f"{len(tokens)} tokens, {len(counts)} counts, or one twice")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(
                 f"{path}: not a vocabulary ({error}); encode the songs again"
             ) from None

@@ -83,17 +83,24 @@ def continue_primes(
             element,
             jnp.where(again, loop.history.repeats + 1, 1),
             jnp.where(encoding.rests(element), loop.history.rests + 1, 0),
+            grammar=encoding.read(loop.history.grammar, element),
         )
         elements = loop.elements.at[:, loop.step].set(element)
         return _Loop(
             loop.step + 1, carry, history, elements, loop.elapsed + encoding.units(element)
         )
 
+    def read(state: jax.Array, ids: jax.Array) -> tuple[jax.Array, None]:
+        return encoding.read(state, ids), None
+
     last = primes[:, -1] if primed else nothing
+    grammar, _ = jax.lax.scan(
+        read, jnp.asarray(encoding.grammar(batch)), jnp.swapaxes(primes, 0, 1)
+    )
     start = _Loop(
         jnp.zeros((), jnp.int32),
         model.prefill(params, primes, positions[:, : 1 + primed]),
-        History(last, zeros + 1, zeros),
+        History(last, zeros + 1, zeros, grammar=grammar),
         jnp.zeros((batch, length, *encoding.shape), primes.dtype),
         zeros,
     )

@@ -7,12 +7,17 @@ Free of jax, so that --help answers at once: a rule's function is imported when 
 import dataclasses
 import importlib
 import itertools
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from musicjax.config import ANY, Rule, at_least, check_settings, one_of, setting
 from musicjax.errors import InputError
+from musicjax.music.key import parse_key
+from musicjax.music.track_selection import parse_program
 from musicjax.registry import Registry
+
+_METER = re.compile(r"[1-9]\d?/(1|2|4|8|16|32)")
 
 # What each mode sets of the other options.
 MODES: dict[str, dict[str, Any]] = {
@@ -56,6 +61,7 @@ RULES: Registry[SamplingRule] = Registry(
     "rules",
     "a sampling rule",
     {
+        "follow_grammar": _rule("follow_grammar", ("ids",)),
         "limit_rests": _rule("limit_rests", ("ids",), "max_rests"),
         "limit_repeats": _rule("limit_repeats", ("ids",), "max_repeats"),
         "limit_silence": _rule("limit_silence", ("matrix",), "max_silence"),
@@ -105,7 +111,9 @@ class Options:
         "predict, each step of a test song from its steps before (the paper's, of note states).",
     )
     temperature: float = setting(
-        at_least(0, "0: greedy"), default=1.0, help="Lower: safer; higher: wilder; 0: greedy."
+        at_least(0, "0: greedy"),
+        default=0.9,
+        help="1: the model's own probabilities; lower: safer; higher: wilder; 0: greedy.",
     )
     top_k: int = setting(
         at_least(0, "0: all"), default=0, help="Draw among this many likeliest ids; 0: all."
@@ -140,18 +148,40 @@ class Options:
         ANY, default=None, help="The prime's part, as data.track; default: as trained."
     )
     unknown_tokens: str = setting(
-        one_of("error", "nearest", "drop"),
-        default="error",
-        help="What becomes of the prime's elements that training never saw: error, nearest (the "
-        "most similar known), or drop.",
+        one_of("nearest", "drop", "error"),
+        default="nearest",
+        help="What becomes of the prime's elements that training never saw: nearest (the most "
+        "similar known), drop, or error.",
     )
     include_prime: bool = setting(
         ANY, default=True, help="Write the prime too, as a track of its own."
     )
-    qpm: float | None = setting(
+    tempo: float | None = setting(
         _or_none(Rule(lambda value: 4 <= value <= 1000, "4 to 1000 quarters a minute")),
         default=None,
-        help="Tempo in quarters a minute; default: the prime's.",
+        help="In quarters a minute; default: the prime's.",
+    )
+    key: str | None = setting(
+        ANY,
+        default=None,
+        help="Such as D, F#m or Bb:maj. Test songs of its mode are continued, and all is written "
+        "in it; default: the prime's.",
+    )
+    meter: str | None = setting(
+        _or_none(Rule(lambda text: bool(_METER.fullmatch(text)), "such as 3/4")),
+        default=None,
+        help="Such as 3/4: test songs that end in it are continued; default: the prime's.",
+    )
+    program: str | None = setting(
+        ANY,
+        default=None,
+        help="General MIDI's, to write the music with: a number from 0, a name such as 'church "
+        "organ', or a part such as strings; default: the part's that was trained on.",
+    )
+    velocity: int | None = setting(
+        _or_none(Rule(lambda value: 1 <= value <= 127, "1 to 127")),
+        default=None,
+        help="Loudness, where the model does not say it; default: the prime file's median, or 80.",
     )
     max_copy: int | None = setting(
         _or_none(at_least(3)),
@@ -167,6 +197,11 @@ class Options:
             raise InputError(
                 f"length is {self.length} and seconds is {self.seconds}; give one of the two"
             )
+        # What cannot be is found now, not when all is made.
+        if self.key is not None:
+            parse_key(self.key)
+        if self.program is not None:
+            parse_program(self.program)
 
     def check_kind(self, kind: str, element: str) -> None:
         """Checks that no setting is given whose rules are not for elements of a kind.

@@ -1,5 +1,6 @@
 """Generated pieces of music: made by the model of a work dir, written as files."""
 
+import itertools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +17,12 @@ from musicjax.generation import primes as priming
 from musicjax.generation.loop import continue_primes
 from musicjax.generation.options import Options, rules_for
 from musicjax.generation.primes import Prime
-from musicjax.music import midi
+from musicjax.music import midi, notation
+from musicjax.music.key import parse_key
+from musicjax.music.midi import Music
 from musicjax.music.song import Song, Tempo, Track
+from musicjax.music.track_selection import parse_program
+from musicjax.rendering.audio import AudioSettings, write_audio
 from musicjax.rendering.piano_roll import COLOURS, plot_piano_roll
 from musicjax.system import files
 from musicjax.training import compilation_cache, workdir
@@ -51,20 +56,32 @@ class Piece(NamedTuple):
     draws: int = 1
 
 
-def generate(folder: str | Path, options: Options | None = None) -> list[Piece]:
+def generate(
+    folder: str | Path, options: Options | None = None, *, prime: Music | None = None
+) -> list[Piece]:
     """Generates pieces with the model of a work dir.
 
+    Args:
+        folder: of a run of musicjax.train.
+        options: what to generate.
+        prime: music whose end is continued, where it is no file (that is options.prime).
     Raises:
         InputError: no such work dir, or options or a prime that do not fit its model.
     """
     options = options or Options()
     if not Path(folder).is_dir():
         raise InputError(f"workdir is {str(folder)!r}, which is no folder; train one first")
-    song = midi.read_song(options.prime) if options.prime else None
+    song = prime if prime is not None else options.prime
+    song = None if song is None else midi.as_song(song)
     compilation_cache.enable()
     trained = workdir.load_trained(folder, options.checkpoint)
     encoding = trained.model.encoding
     options.check_kind(encoding.kind, encoding.element)
+    if options.program and encoding.keeps_instruments:
+        raise InputError(
+            f"program is {options.program!r}, but the model gives each note its instrument; leave "
+            "it out"
+        )
     corpus = workdir.load_songs(folder)
     if options.mode == "predict":
         return predict(trained, corpus, song, options)
@@ -117,9 +134,10 @@ def continue_songs(
     else:
         settings = settings_of(ExampleSettings, trained.config.train, "train")
         primes = [
-            priming.prime_from_corpus(corpus, model, settings, prime_length, seed) for seed in seeds
+            priming.prime_from_corpus(corpus, model, settings, prime_length, seed, options)
+            for seed in seeds
         ]
-    qpm = [options.qpm or prime.qpm for prime in primes]
+    qpm = [options.tempo or prime.qpm for prime in primes]
     units = [2**31 - 1] * options.num
     if options.seconds:
         units = [_units(options.seconds, each, encoding) for each in qpm]
@@ -150,10 +168,9 @@ def continue_songs(
             corpus.manifest,
             primes[i],
             seeds[i],
-            qpm[i],
+            options,
             units=units[i] if options.seconds else None,
             names=("prime", "generated"),
-            include_prime=options.include_prime,
         )
         for i in range(options.num)
     ]
@@ -194,9 +211,8 @@ def predict(trained: Trained, corpus: Corpus, song: Song | None, options: Option
             corpus.manifest,
             passage,
             options.seed + i,
-            options.qpm or passage.qpm,
+            options,
             names=("song", "predicted"),
-            include_prime=options.include_prime,
             together=True,
         )
         for i, (passage, batch) in enumerate(zip(passages, batches, strict=True))
@@ -217,15 +233,21 @@ def _piece(
     manifest: Manifest,
     prime: Prime,
     seed: int,
-    qpm: float,
+    options: Options,
     *,
     names: tuple[str, str],
-    include_prime: bool,
     units: int | None = None,
     together: bool = False,
 ) -> Piece:
     """A piece of generated elements; `together` puts them beside the prime, not after it."""
-    voice = {"program": manifest["program"], "is_drum": manifest["is_drum"]}
+    voice = {
+        "program": parse_program(options.program) if options.program else manifest["program"],
+        "is_drum": manifest["is_drum"],
+        "velocity": options.velocity or prime.velocity,
+    }
+    semitones = -prime.semitones
+    if options.key and prime.key:
+        semitones = prime.key.semitones_to(parse_key(options.key))
     both, heard = elements, 0
     if not together:
         both = np.concatenate([prime.heard, elements])
@@ -241,18 +263,19 @@ def _piece(
             tuple(track for track in tracks if len(track)),
             encoding.units_per_quarter,
             meters=encoding.meters(prime.layout, prime.start + start, elements),
-            tempos=encoding.tempos_of(elements) or (Tempo(0, qpm),),
+            tempos=encoding.tempos_of(elements) or (Tempo(0, options.tempo or prime.qpm),),
+            keys=(prime.key.signature,) if prime.key else (),
         )
 
     alone = song(encoding.decode(elements, units=units, name=names[1], **voice), heard, elements)
     whole = alone
-    if include_prime:
+    if options.include_prime:
         before = encoding.decode(prime.heard, name=names[0], **voice)
         after = encoding.decode(elements, start=heard, units=units, name=names[1], **voice)
         whole = song(before + after, 0, both)
     passage = Passage(alone, length, elements, encoding.element)
     return Piece(
-        whole.transposed(-prime.semitones),
+        whole.transposed(semitones),
         seed,
         prime,
         passage,
@@ -268,18 +291,52 @@ def describe(piece: Piece) -> str:
     return f"seed {piece.seed}: {figures}; after {piece.prime.name}{drawn}"
 
 
-def write_pieces(pieces: list[Piece], output: str | Path, *, text: bool = False) -> list[Path]:
-    """Writes seed_<n>.mid and .png (and .txt with the elements) for each piece."""
+def write_pieces(
+    pieces: list[Piece],
+    output: str | Path,
+    *,
+    text: bool = False,
+    audio: str | None = None,
+    score: str | None = None,
+    sound: AudioSettings | None = None,
+) -> list[Path]:
+    """Writes seed_<n>.mid and .png for each piece; what is there from an earlier call stays, and
+    the new gets another name, such as seed_0-2.mid.
+
+    Args:
+        pieces: as generate returns them.
+        output: folder.
+        text: write the elements too, as .txt.
+        audio: write sound too: "wav", "mp3", "ogg" or "flac"; of silent pieces there is none.
+        score: write a score too: "musicxml" or "abc"; of silent pieces there is none.
+        sound: how audio sounds.
+    Returns:
+        the MIDI files' paths.
+    Raises:
+        InputError: a format that is not known, or cannot be written here.
+    """
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     paths = []
     for piece in pieces:
-        path = output / f"seed_{piece.seed}.mid"
+        path = _new_path(output, f"seed_{piece.seed}")
         midi.write_song(piece.song, path)
         title = f"seed {piece.seed}, after {piece.prime.name}"
         colours = COLOURS[:2][-len(piece.song.tracks) :]  # the same for the music, prime or not
         plot_piano_roll(piece.song, path.with_suffix(".png"), title=title, colours=colours)
         if text:
             files.write_text(path.with_suffix(".txt"), piece.text + "\n")
+        if audio and piece.song.num_notes:
+            write_audio(piece.song, path.with_suffix(f".{audio}"), sound)
+        if score and piece.song.num_notes:
+            voices = notation.in_voices(piece.song)  # prime and continuation as one
+            notation.write_score(voices, path.with_suffix(f".{score}"), title=title)
         paths.append(path)
     return paths
+
+
+def _new_path(folder: Path, name: str) -> Path:
+    """A path of a MIDI file that is not there, nor others of its name."""
+    names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+    taken = {path.stem for path in folder.iterdir()}
+    return folder / f"{next(name for name in names if name not in taken)}.mid"

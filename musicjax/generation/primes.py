@@ -1,6 +1,7 @@
 """What a piece goes on from: a song's end, or part of a held-out test song."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,17 +9,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from musicjax.corpus import preprocess
-from musicjax.corpus.preprocess import Preprocessing
+from musicjax.corpus.preprocess import Prepared, Preprocessing
 from musicjax.corpus.store import Corpus, SongRecord
 from musicjax.encodings.base import Encoding
-from musicjax.errors import InputError
+from musicjax.errors import InputError, one_line
 from musicjax.generation.options import Options
 from musicjax.models.base import Model
-from musicjax.music import track_selection
+from musicjax.music.key import Mode, parse_key
 from musicjax.music.song import Song
 from musicjax.training.dataset import Examples
 from musicjax.training.settings import ExampleSettings
 
+_VELOCITY = 80  # of what is written, where nothing says another
 _UNITS_MULTIPLE = 256  # units of time are rounded up to a multiple, so that few compile anew
 
 
@@ -33,7 +35,10 @@ class Prime(NamedTuple):
         start: unit of the song's time at which it begins.
         qpm: tempo of the song.
         semitones: that the song was transposed by, to be undone in what is written.
+        key: of the elements; None of drums.
+        velocity: of the song's notes, the median.
         name: of the song.
+        remarks: what was done to make it fit.
     """
 
     elements: np.ndarray
@@ -42,13 +47,17 @@ class Prime(NamedTuple):
     start: int
     qpm: float
     semitones: int
+    key: Mode | None
+    velocity: int
     name: str
+    remarks: tuple[str, ...] = ()
 
 
 def prime_from_song(
     song: Song, model: Model, data: Any, options: Options, length: int | None, is_drum: bool
 ) -> Prime:
-    """The end of a song, prepared and encoded as the training songs were.
+    """The end of a song, prepared and encoded as the training songs were. Where it has no such
+    part, all of its tracks of that kind are read.
 
     Args:
         song: any.
@@ -58,30 +67,90 @@ def prime_from_song(
         length: elements at most; None: all.
         is_drum: whether the training songs are percussion.
     Raises:
-        InputError: the song lacks the part, cannot be encoded, or is too short.
+        InputError: the song has nothing to be read, or is too short, or is in another key or meter
+            than the options ask for.
     """
     settings = Preprocessing.from_config(data)
-    if options.prime_track:
-        settings = dataclasses.replace(settings, track=options.prime_track)
-    prepared = preprocess.prepare(song, settings)
-    if not prepared.song.tracks:
-        raise InputError(
-            f"{song.source}: no track for {settings.track!r}; its tracks are "
-            f"{preprocess.track_names(song)}; choose by --prime_track, such as --prime_track=all"
+    name, element = one_line(Path(song.source).name) or "the prime", model.encoding.element
+    prepared, remarks = _prepared(song, settings, options.prime_track, is_drum)
+    encoded = model.encoding.prime(prepared.song, length, options.unknown_tokens)
+    elements = encoded.elements
+    if encoded.unknown:
+        done = "left out" if options.unknown_tokens == "drop" else "replaced by the most similar"
+        count = len(elements) + encoded.unknown * (options.unknown_tokens == "drop")
+        remarks.append(
+            f"{name}: {encoded.unknown} of its last {count} {element}s are unknown to the model, "
+            f"and {done}"
         )
-    if track_selection.voice_of(prepared.song, settings.track).is_drum != is_drum:
-        raise InputError(
-            f"{song.source}: its part {settings.track!r} is {_kind(not is_drum)}, the model was "
-            f"trained on {_kind(is_drum)}; choose another by --prime_track"
-        )
-    elements, start, layout = model.encoding.prime(prepared.song, length, options.unknown_tokens)
     if len(elements) < model.min_prime:
         raise InputError(
-            f"{song.source}: the prime has {len(elements)} {model.encoding.element}s; the model "
-            f"reads {model.min_prime} (train with model.pad=True for shorter ones)"
+            f"{song.source}: the prime has {len(elements)} {element}s; the model reads "
+            f"{model.min_prime} (train with model.pad=True for shorter ones)"
         )
-    name = Path(song.source).name
-    return Prime(elements, elements, layout, start, song.main_qpm, prepared.semitones, name)
+    key = prepared.key and Mode(prepared.key.tonic, prepared.key.minor).moved(prepared.semitones)
+    velocity = int(np.median(prepared.song.notes()[:, 3]))
+    prime = Prime(
+        elements,
+        elements,
+        encoded.layout,
+        encoded.start,
+        song.main_qpm,
+        prepared.semitones,
+        key,
+        velocity,
+        name,
+        tuple(remarks),
+    )
+    if options.key and (key is None or parse_key(options.key).minor != key.minor):
+        found = "is percussion" if key is None else f"is in {key.moved(-prime.semitones).name}"
+        raise InputError(
+            f"key is {options.key!r}, but {name} {found}; expected one of its mode, since a piece "
+            "goes on as its prime does"
+        )
+    if options.meter and (meter := _meter(prime, model)) != options.meter:
+        raise InputError(
+            f"meter is {options.meter}, but {name} ends in {meter}, and a piece goes on as its "
+            "prime does; leave --meter out, or give another --prime"
+        )
+    return prime
+
+
+def _prepared(
+    song: Song, settings: Preprocessing, part: str | None, is_drum: bool
+) -> tuple[Prepared, list[str]]:
+    """The part of a song that a model reads, and remarks if another was taken."""
+    wanted = part or settings.track
+    everything = "drums" if is_drum else "all"
+    found = preprocess.prepare(song, dataclasses.replace(settings, track=wanted))
+    if found.song.tracks and _is_drum(found.song) == is_drum:
+        return found, []
+    if part is None:
+        whole = preprocess.prepare(song, dataclasses.replace(settings, track=everything))
+        if whole.song.tracks:
+            remark = f"{one_line(Path(song.source).name) or 'the prime'}: no part {wanted!r}; all of its "
+            return whole, [f"{remark}{_kind(is_drum)} tracks are read (--prime_track)"]
+    if part and found.song.tracks:
+        raise InputError(
+            f"{song.source}: its part {wanted!r} is {_kind(not is_drum)}, the model was trained on "
+            f"{_kind(is_drum)} tracks; give another prime, or another --prime_track"
+        )
+    names = preprocess.track_names(song)
+    raise InputError(
+        f"{song.source}: no {_kind(is_drum)} track"
+        + (f" for {part!r}" if part else "")
+        + f", which the model was trained on; its tracks are {names}; give another prime"
+        + (", or another --prime_track" if part else "")
+    )
+
+
+def _is_drum(song: Song) -> bool:
+    return all(track.is_drum for track in song.tracks)
+
+
+def _meter(prime: Prime, model: Model) -> str | None:
+    """That a prime ends in, such as "3/4"; None if not known."""
+    meters = model.encoding.meters(prime.layout, prime.start, prime.heard)
+    return f"{meters[-1].numerator}/{meters[-1].denominator}" if meters else None
 
 
 def _kind(is_drum: bool) -> str:
@@ -89,15 +158,28 @@ def _kind(is_drum: bool) -> str:
 
 
 def prime_from_corpus(
-    corpus: Corpus, model: Model, settings: ExampleSettings, length: int, seed: int
+    corpus: Corpus,
+    model: Model,
+    settings: ExampleSettings,
+    length: int,
+    seed: int,
+    options: Options,
 ) -> Prime:
-    """A passage of a test song that begins where examples do, both chosen by the seed.
+    """A passage of a test song that begins where examples do, both chosen by the seed; of the songs
+    of the key's mode and the meter that the options ask for.
 
     Raises:
-        InputError: no test song is long enough.
+        InputError: no such test song, or none that is long enough.
     """
     test_songs = corpus.split("test")
     songs = [song for song in test_songs if song.length >= (1 if model.pad else length)]
+    if options.key:
+        wanted = _mode(parse_key(options.key))
+        modes = [_mode(parse_key(song.key)) if song.key else None for song in songs]
+        songs = _only(songs, modes, wanted, f"key is {options.key!r}")
+    if options.meter:
+        ends = [_meter(passage_of(corpus, song, 0, song.length), model) for song in songs]
+        songs = _only(songs, ends, options.meter, f"meter is {options.meter}")
     if not songs:
         raise InputError(
             f"none of the {len(test_songs)} test songs has {length} {model.encoding.element}s, "
@@ -107,6 +189,27 @@ def prime_from_corpus(
     song = songs[rng.integers(len(songs))]
     start = int(rng.choice(Examples.starts(corpus, song, length, settings, training=True)))
     return passage_of(corpus, song, start, start + length)
+
+
+def _mode(key: Mode) -> str:
+    return "minor" if key.minor else "major"
+
+
+def _only(
+    songs: list[SongRecord], kinds: list[str | None], wanted: str, asked: str
+) -> list[SongRecord]:
+    """The songs of one kind, each of the kind in its place in `kinds`.
+
+    Raises:
+        InputError: of some songs none is.
+    """
+    if songs and wanted not in kinds:
+        there = ", ".join(f"{kind} in {count}" for kind, count in Counter(kinds).most_common())
+        raise InputError(
+            f"{asked}, but no test song is in {wanted} ({there}), and a piece goes on as its prime "
+            "does; ask for one of those, or give a --prime"
+        )
+    return [song for song, kind in zip(songs, kinds, strict=True) if kind == wanted]
 
 
 def passage_of(corpus: Corpus, song: SongRecord, start: int, stop: int) -> Prime:
@@ -121,6 +224,8 @@ def passage_of(corpus: Corpus, song: SongRecord, start: int, stop: int) -> Prime
         encoding.length(encoding.all_elements(before)),
         song.qpm,
         0,
+        parse_key(song.key).moved(song.semitones) if song.key else None,
+        _VELOCITY,
         song.name,
     )
 

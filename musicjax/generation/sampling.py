@@ -26,12 +26,22 @@ class History(NamedTuple):
         repeats: int32 [B], how many times it has come in a row.
         rests: int32 [B], rests in a row so far.
         num_notes: int32 [B], of an element drawn note by note: notes that sound in it so far.
+        grammar: int32 [B, K], as of Encoding.grammar.
     """
 
     last: jax.Array
     repeats: jax.Array
     rests: jax.Array
     num_notes: jax.Array | None = None
+    grammar: jax.Array | None = None
+
+
+def follow_grammar(
+    logits: jax.Array, history: History, settings: Settings, encoding: Encoding
+) -> jax.Array:
+    """Leaves the ids that may follow in the encoding."""
+    allowed = encoding.may_follow(history.grammar)
+    return logits if allowed is None else jnp.where(allowed, logits, _NEVER)
 
 
 def limit_rests(

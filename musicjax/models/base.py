@@ -100,6 +100,13 @@ class Model(Protocol):
         return True
 
     @property
+    def told(self) -> str:
+        """A line about what the model is told when it is measured, and does not know when it makes
+        music; "" if nothing.
+        """
+        return ""
+
+    @property
     def min_prime(self) -> int:
         """Elements that a prime must have, for what the model reads to be like in training."""
         return 0

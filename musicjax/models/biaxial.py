@@ -357,6 +357,16 @@ class Biaxial(Model):
         return "nats a step" if self.settings.loss == "nll" else "squared error a segment"
 
     @property
+    def told(self) -> str:
+        """See Model."""
+        if self.settings.feedback == "none":
+            return ""
+        return (
+            "the model knows the true notes below each note here, as a step's likelihood asks; "
+            "when it makes music, and with --mode=predict, it knows its own"
+        )
+
+    @property
     def any_window(self) -> bool:
         """See Model."""
         return self.settings.tied
@@ -508,8 +518,18 @@ class Biaxial(Model):
         return carry, element.astype(jnp.uint8)
 
     def predict(self, params: Params, batch: Batch) -> jax.Array:
-        """See Model. bool [B, T, N, C]."""
-        return self.apply(params, batch).guess
+        """See Model. bool [B, T, N, C]; of the notes below each note it knows what it expects of
+        them, and not what the song has.
+        """
+        network = self.bind(params)
+        inputs, positions, target = self.task(batch)
+        if not network.feedback_bits:
+            return self.apply(params, batch).guess
+        b, t, n, c = target.shape
+        x = network.over_time(inputs, positions)
+        likelier = jnp.full((*x.shape[:3], c), 0.5)
+        bits, _ = network.draw_notes(x, likelier, list(network.note_lstms))
+        return jnp.transpose(bits.reshape(n, t, b, c), (2, 1, 0, 3)) > 0
 
 
 def likely(expected: jax.Array) -> jax.Array:

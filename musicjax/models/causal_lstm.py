@@ -7,7 +7,8 @@
 Every element of a window learns, and what was read is carried on. Ids are not strangers to each
 other: a row of the table is the sum of a vector of its own and of the vectors of its parts (its
 pitches, pitch classes and duration), so that rare ids share the strength of common ones, coming in
-and going out. And the network knows where in the bar the next element begins.
+and going out. The network knows where in the bar the next element begins. With a `memory` it may
+point to an id that came before, and copy it (musicjax.models.pointer).
 
 Axes: B batch, T element of a window, V ids, E embedding, H hidden, F parts.
 Source: tied weights after Press and Wolf 2017; dropout as in Zaremba et al. 2014.
@@ -23,9 +24,11 @@ from flax import nnx
 
 from musicjax.config import SHARE, at_least, expect, setting, settings_of
 from musicjax.encodings.base import Encoding
+from musicjax.models import pointer
 from musicjax.models.base import Batch, Carry, Params, Prediction, Rules
 from musicjax.models.categorical import Categorical, without_unknown
 from musicjax.models.lstm import LSTM, LSTMCarry, LSTMSettings, dropout
+from musicjax.models.pointer import Memory, Pointer
 
 _LONGEST_BAR = 8  # quarters; places further on in a bar are taken for the last
 
@@ -40,6 +43,7 @@ class CausalLSTMSettings(LSTMSettings):
     layers: int = setting(at_least(1))
     parts: bool = setting()
     places: bool = setting()
+    memory: int = setting(at_least(0, "ids; 0: none"))
     input_dropout: float = setting(SHARE)
 
 
@@ -50,11 +54,15 @@ class CausalCarry(NamedTuple):
         lstms: of each layer, arrays [B, H].
         last: int32 [B], the last id, not yet read.
         table: [V, E], made once.
+        time: int32 [B], units until the end of the last id.
+        memory: of the pointer; None without one.
     """
 
     lstms: tuple[LSTMCarry, ...]
     last: jax.Array
     table: jax.Array
+    time: jax.Array
+    memory: Memory | None
 
 
 class CausalNetwork(nnx.Module):
@@ -89,6 +97,8 @@ class CausalNetwork(nnx.Module):
         self.w_out = nnx.Param(glorot(rngs.params(), (inputs, size)))
         self.b_out = nnx.Param(jnp.zeros(size))
         self.bias = nnx.Param(jnp.zeros(encoding.size))
+        units = encoding.units_per_quarter
+        self.pointer = Pointer(inputs, units, rngs=rngs) if settings.memory else None
 
     def table(self, features: Sequence[Any]) -> jax.Array:
         """[V, E]: what each id is. features: [V, F] each, as of the encoding."""
@@ -111,7 +121,7 @@ class CausalNetwork(nnx.Module):
         table: jax.Array,
         dropout_key: jax.Array | None = None,
     ) -> jax.Array:
-        """Logits [B, T, V] of the ids that follow.
+        """The last layer's h [B, T, H].
 
         Args:
             ids: int [B, T].
@@ -123,7 +133,7 @@ class CausalNetwork(nnx.Module):
         x = dropout(self.inputs(ids, places, table), settings.input_dropout, 0, dropout_key)
         for layer, lstm in enumerate(self.lstms, 1):
             x = dropout(lstm(x), settings.dropout, layer, dropout_key)
-        return self.outputs(x, table)
+        return x
 
     def outputs(self, h: jax.Array, table: jax.Array) -> jax.Array:
         """Logits [..., V] of the last layer's h [..., H]."""
@@ -171,8 +181,19 @@ class CausalLSTM(Categorical):
     def apply(self, params: Params, batch: Batch, key: jax.Array | None = None) -> Prediction:
         """See Model; of all ids of a window but the first, [B, T]."""
         network = self.bind(params)
+        table = self._table(network)
         ids, places = batch["elements"][:, :-1], batch["positions"][:, 1:]
-        return self.predicted(network(ids, places, self._table(network), key), batch)
+        h = network(ids, places, table, key)
+        logits = network.outputs(h, table)
+        if network.pointer is None:
+            return self.predicted(logits, batch)
+        times = jnp.cumsum(self.encoding.units(ids), axis=1)
+        shares = network.pointer(h, batch["elements"], times, self.settings.memory)
+        logits, target = without_unknown(logits), batch["elements"][:, 1:]
+        return Prediction(
+            pointer.likeliest(logits, shares, target),
+            pointer.nll_of(logits, shares, target, target),
+        )
 
     # --- generation -----------------------------------------------------------------------------
 
@@ -196,7 +217,10 @@ class CausalLSTM(Categorical):
                 zeros = jnp.zeros((len(prime), self.settings.hidden_size))
                 carry = LSTMCarry(zeros, zeros)
             carries.append(carry)
-        return CausalCarry(tuple(carries), ids[:, -1], table)
+        times, memory = jnp.cumsum(self.encoding.units(ids), axis=1), None
+        if network.pointer is not None:
+            memory = network.pointer.remember(x, ids, times[:, :-1], self.settings.memory)
+        return CausalCarry(tuple(carries), ids[:, -1], table, times[:, -1], memory)
 
     def sample_step(
         self, params: Params, carry: Carry, keys: jax.Array, position: jax.Array, rules: Rules
@@ -207,6 +231,12 @@ class CausalLSTM(Categorical):
         for lstm, before in zip(network.lstms, carry.lstms, strict=True):
             lstms.append(lstm.advance(x, before))
             x = lstms[-1].h
-        logits = rules(without_unknown(network.outputs(x, carry.table)))
-        ids = jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
-        return CausalCarry(tuple(lstms), ids, carry.table), ids
+        logits, memory = without_unknown(network.outputs(x, carry.table)), carry.memory
+        if memory is not None:
+            memory, shares = network.pointer.recall(memory, x, carry.last, carry.time)
+            logits = pointer.mix(logits[:, None], shares, memory.ids)[:, 0]
+        ids = jax.vmap(jax.random.categorical)(keys, rules(logits)).astype(jnp.int32)
+        if memory is not None:
+            memory = network.pointer.write(memory, x, ids, carry.time)
+        time = carry.time + self.encoding.units(ids)
+        return CausalCarry(tuple(lstms), ids, carry.table, time, memory), ids

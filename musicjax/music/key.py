@@ -1,14 +1,16 @@
-"""The key of a song, and its transposition to C major or A minor.
+"""The key of a song, how far it is from C major or A minor, and how people write it.
 
 A key estimate compares how long each pitch class sounds with a profile of each key. The file's own
 key signature is not consulted: real files say C where it is not (right in 18 % of them).
 """
 
+import re
 from typing import NamedTuple
 
 import numpy as np
 
-from musicjax.music.song import Song, key_name
+from musicjax.errors import InputError
+from musicjax.music.song import KeySignature, Song, key_name
 
 # Albrecht and Shanahan, "The Use of Large Corpora to Train a New Type of Key-Finding Algorithm",
 # Music Perception 31(1), 2013: share of each pitch class, from the tonic up.
@@ -70,13 +72,42 @@ def estimate_key(song: Song) -> Key | None:
     return Key(tonic, bool(minor), float(distance[second] - distance[best]))
 
 
-def transpose_to_c(song: Song) -> tuple[Song, Key | None, int]:
-    """The song in C major or A minor by the shorter way.
+class Mode(NamedTuple):
+    """A tonic, 0 = C .. 11 = B, and whether it is minor."""
 
-    Returns:
-        the song, the key it was found in (None: no pitched note), semitones moved.
-    Source: paper section 2.3.
+    tonic: int
+    minor: bool
+
+    @property
+    def name(self) -> str:
+        """Such as "C:maj" or "A:min"."""
+        return key_name(self.tonic, self.minor)
+
+    @property
+    def signature(self) -> KeySignature:
+        """At the beginning, with the fewest accidentals, -5 to 6."""
+        major = self.tonic + 3 * self.minor
+        return KeySignature(0, (7 * major + 5) % 12 - 5, self.minor)
+
+    def moved(self, semitones: int) -> "Mode":
+        """So many semitones higher."""
+        return Mode((self.tonic + semitones) % 12, self.minor)
+
+    def semitones_to(self, other: "Mode") -> int:
+        """The shorter way to another tonic, -6..5 semitones."""
+        return (other.tonic - self.tonic + 6) % 12 - 6
+
+
+def parse_key(text: str) -> Mode:
+    """A key as people write it: "D", "F#m", "Bb major", "A:min", "c minor".
+
+    Raises:
+        InputError: it is none.
     """
-    key = estimate_key(song)
-    semitones = key.semitones_to_c if key else 0
-    return (song.transposed(semitones) if semitones else song), key, semitones
+    found = re.fullmatch(r"\s*([A-Ga-g])([#b♯♭]?)[\s:_-]*(m|min|minor|M|maj|major|)\s*", text)
+    if not found:
+        raise InputError(f"key is {text!r}; expected such as D, F#m, Bb:maj or 'a minor'")
+    letter, accidental, mode = found.groups()
+    tonic = "C D EF G A B".index(letter.upper())
+    tonic += {"": 0, "#": 1, "♯": 1, "b": -1, "♭": -1}[accidental]
+    return Mode(tonic % 12, mode in ("m", "min", "minor"))

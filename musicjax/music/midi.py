@@ -9,6 +9,7 @@ MacBinary wrappers) and refuses with a reason where it is not: `MidiError.reason
     type_2      several independent songs in one file; overlaying them would make noise
     bad_ticks   no musical time: SMPTE or zero division, or ticks that overflow
     too_long    longer than `MAX_QUARTERS`: a broken delta time, not music
+    too_big     larger than `MAX_BYTES`
     no_notes    read, but no note in it
 
 A song that was written reads back with the same tracks, notes, meters and keys, and tempos to a
@@ -17,6 +18,7 @@ of one pitch in one track the first to start is the first to end, for MIDI has n
 them; (3) track names are UTF-8, where the standard knows ASCII.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,8 +33,10 @@ if TYPE_CHECKING:
     import pretty_midi
 
 Score = Any  # symusic.Score, whose type stubs leave out its methods
+Music = Any  # a Song, a pretty_midi.PrettyMIDI, a symusic.Score, or the path of a MIDI file
 
-MAX_QUARTERS = 100_000  # 14 hours at 120 qpm
+MAX_QUARTERS = 20_000  # 2.8 hours at 120 qpm
+MAX_BYTES = 64_000_000  # of a file
 _DENOMINATORS = (1, 2, 4, 8, 16, 32, 64)
 _MAX_DELTA = 2**28 - 1  # ticks between two events of a MIDI track
 _HEADER_WITHIN = 1024  # bytes in front of MThd that a wrapper may take
@@ -50,12 +54,39 @@ class MidiError(SongError):
     """A file that cannot be read as one song. `reason` is listed in the module's docstring."""
 
 
+def as_song(music: Music) -> Song:
+    """The song of what may be one, a file among it.
+
+    Raises:
+        MidiError: a file that cannot be read, or a score that is no music.
+        InputError: it is nothing of the kind.
+    """
+    if isinstance(music, Song):
+        return music
+    if isinstance(music, str | Path):
+        return read_song(music)
+    if hasattr(music, "instruments"):
+        return song_from_pretty_midi(music)
+    if hasattr(music, "ticks_per_quarter"):
+        return song_from_symusic(music)
+    raise InputError(
+        f"a {type(music).__name__} is no music; expected a path, a Song, a pretty_midi.PrettyMIDI "
+        "or a symusic.Score"
+    )
+
+
 def read_song(path: str | Path) -> Song:
-    """Reads one MIDI file, as `song_from_bytes`, with "missing" among the reasons."""
+    """Reads one MIDI file, as `song_from_bytes`, with "missing" and "too_big" among the reasons."""
+    # To open a pipe may wait forever, and a device may have no end.
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise MidiError(path, "missing", "not a file")
     try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise MidiError(path, "missing", str(error.strerror)) from None
+        with open(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        raise MidiError(path, "missing", getattr(error, "strerror", None) or str(error)) from None
+    if len(data) > MAX_BYTES:
+        raise MidiError(path, "too_big", f"more than {MAX_BYTES / 1e6:g} MB")
     return song_from_bytes(data, path)
 
 

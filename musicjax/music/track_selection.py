@@ -10,6 +10,7 @@ pitch would become a note. Drums join a pitched part only where it is asked for.
 """
 
 import dataclasses
+import difflib
 import functools
 import re
 from collections.abc import Callable, Iterable
@@ -67,6 +68,27 @@ PARTS = ("all", *COMMON, *(name for name in FAMILIES if name not in COMMON))
 _ONE_VOICE = 0.95  # of its notes do not meet the next
 _SUNG = (55, 84)  # MIDI pitches that its median lies in
 _PRESENT = 0.3  # of the song's beats
+
+
+def parse_program(text: str) -> int:
+    """A program of General MIDI from its number, 0..127, a part of PARTS, or an instrument's name.
+
+    Raises:
+        InputError: it is none.
+    """
+    name = text.strip().casefold()
+    if name.isdecimal() and int(name) < 128:
+        return int(name)
+    if name in PROGRAM_OF_PART:
+        return PROGRAM_OF_PART[name]
+    from pretty_midi.constants import INSTRUMENT_MAP
+
+    names = [instrument.casefold() for instrument in INSTRUMENT_MAP]
+    if name in names:
+        return names.index(name)
+    close = difflib.get_close_matches(name, [*names, *PROGRAM_OF_PART], 1)
+    hint = f"did you mean {close[0]!r}?" if close else "such as 19, strings or 'church organ'"
+    raise InputError(f"program is {text!r}, which General MIDI does not have; {hint}")
 
 
 @functools.lru_cache(maxsize=10_000)

@@ -1,9 +1,12 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from conftest import encoded, make_song, make_track, random_song, settings
 from hypothesis import given
 from hypothesis import strategies as st
 
+from configs import events, nsm, vocab
 from musicjax.corpus import preprocess
 from musicjax.corpus.preprocess import Preprocessing
 from musicjax.errors import InputError, SongError
@@ -137,15 +140,15 @@ def test_a_table_that_cannot_be_is_one_clear_line(tmp_path):
 
 
 def test_a_part_is_chosen_then_moved_to_c_by_the_key_of_the_whole_song():
-    tune = [(t * 480, 480, 62 + (0, 2, 4, 5, 7, 9, 11, 12)[t % 8]) for t in range(32)]  # D major
-    one_note = [(t * 480, 480, 38) for t in range(32)]
+    tune = [(t * 480, 480, 62 + (0, 4, 7, 12, 2, 5, 7, 11)[t % 8]) for t in range(32)]  # D major
+    one_note = [(t * 480, 120, 40) for t in range(32)]  # alone it would seem to be in E
     song = make_song(make_track(tune), make_track(one_note, name="Bass", program=33))
     prepared = preprocess.prepare(song, preprocessing(track="bass"))
     assert (prepared.rule, prepared.semitones, prepared.key.name) == ("track name", -2, "D:maj")
-    assert set(prepared.song.tracks[0].pitch.tolist()) == {36}
+    assert set(prepared.song.tracks[0].pitch.tolist()) == {38}
     plain = preprocess.prepare(song, preprocessing(track="bass", transpose=False))
     assert (plain.semitones, plain.key) == (0, None)
-    assert set(plain.song.tracks[0].pitch.tolist()) == {38}
+    assert set(plain.song.tracks[0].pitch.tolist()) == {40}
     none = preprocess.prepare(song, preprocessing(track="drums"))
     assert (none.song.tracks, none.rule) == ((), "none")
     assert preprocess.track_names(song) == "Bass, Piano"
@@ -325,3 +328,41 @@ def test_cutting_silence_keeps_the_notes_and_their_places_in_the_bar(places, met
     ends = np.maximum.accumulate(np.append(0, after[:, 0] + after[:, 1]))[:-1]
     whole = bar * -(-96 // bar)
     assert (after[:, 0] - ends).max() < (longest + 1) * whole
+
+
+# --- by what a song is known again ------------------------------------------------------------
+
+
+def test_digests_know_the_same_music():
+    song = make_song(*random_song(1).tracks, make_track([(0, 480, 36)], is_drum=True))
+    first = preprocess.digests(song)
+    # By these songs are held out: another digest would move them to other splits.
+    assert first == (
+        "a87c3f474b3d8c40a83eae172fd6b30f",
+        "b4a37c988866b27ab654edcadbe2eba5",
+    )
+    for semitones in (12, -12):  # songs in C may still be an octave apart
+        assert preprocess.digests(song.transposed(semitones)) == first
+    moved = preprocess.digests(song.transposed(5))
+    assert moved.same_notes == first.same_notes
+    assert moved.content != first.content
+    louder = [dataclasses.replace(t, velocity=np.full(len(t), 20)) for t in song.tracks]
+    later = [dataclasses.replace(t, onset_ticks=t.onset_ticks + 960) for t in song.tracks]
+    for tracks in (louder, later, song.tracks[::-1]):
+        assert preprocess.digests(dataclasses.replace(song, tracks=tuple(tracks))) == first
+    other_drum = make_song(*random_song(1).tracks, make_track([(0, 480, 38)], is_drum=True))
+    for other in (random_song(2), other_drum):
+        assert preprocess.digests(other).same_notes != first.same_notes
+
+
+def test_all_encodings_hold_out_the_same_songs(tmp_path):
+    for seed in range(30):
+        midi.write_song(random_song(seed), tmp_path / f"{seed}.mid")
+    splits = []
+    for config in (vocab, nsm, events):
+        data = config.get_config("tiny").data
+        data.source, data.track, data.songs = str(tmp_path), "all", 0
+        data.validation_share, data.test_share = 0.1, 0.2
+        splits.append({song.name: song.split for song in encoded(data).songs})
+    assert splits[0] == splits[1] == splits[2]
+    assert set(splits[0].values()) == {"train", "validation", "test"}

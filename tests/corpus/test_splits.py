@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 from collections import Counter
 
 import pytest
@@ -8,7 +9,6 @@ from musicjax.corpus import splits
 from musicjax.corpus.shards import EncodedFile
 from musicjax.corpus.splits import Splitting
 from musicjax.corpus.store import SongRecord
-from musicjax.encodings.base import digest
 from musicjax.errors import InputError
 from musicjax.music import midi
 from musicjax.sources.folder import Folder
@@ -38,7 +38,7 @@ BLANK = SongRecord(
 
 
 def song(name: str, split: str = "", content: str = "") -> EncodedFile:
-    content = digest((content or name).encode())
+    content = hashlib.sha256((content or name).encode()).hexdigest()
     record = dataclasses.replace(BLANK, name=name, split=split, content=content)
     return EncodedFile(record, "", {})
 
@@ -155,8 +155,13 @@ def test_an_index_decides_the_splits(folder, tmp_path):
     ("index", "message"),
     [
         ("id\tsplit\n00\tdev\n", "line 2: split is 'dev'; expected train, validation, test"),
-        ("id\tsplit\n99\ttrain\n", "gives none of the 30 files a split; expected their names"),
-        ("id\tyear\n00\t1975\n", "gives none of the 30 files a split"),
+        ("id\tsplit\n99\ttrain\n", "1 rows, and gives 0 of the 30 files a split; expected their"),
+        ("id\tyear\n00\t1975\n", "gives 0 of the 30 files a split"),
+        # A column of something else, which is the name of one file by chance.
+        (
+            "track\tsplit\n" + "".join(f"{i}\ttrain\n" for i in range(10, 210, 10)),
+            "20 rows, and gives 2 of the 30 files a split",
+        ),
         (None, "not a table of songs"),
     ],
 )

@@ -14,7 +14,6 @@ from musicjax.encodings.base import (
     Encoding,
     FixedIds,
     ShardSong,
-    digest,
     shares_of_notes,
 )
 from musicjax.errors import InputError
@@ -51,7 +50,7 @@ def test_songs_come_back_from_their_rows(config):
         np.testing.assert_array_equal(track.onset_ticks * ticks, song.tracks[0].onset_ticks)
         np.testing.assert_array_equal(track.pitch, song.tracks[0].pitch)
         np.testing.assert_array_equal(encoding.all_elements(its_rows), elements)
-        whole, start, _ = encoding.prime(song, None, "error")
+        whole, start, _, _ = encoding.prime(song, None, "error")
         np.testing.assert_array_equal(whole, elements)
         assert start == 0
         assert encoding.length(elements) == track.onset_ticks[-1] + track.duration_ticks[-1]
@@ -96,7 +95,7 @@ class Pitches(FixedIds):
     def encode(self, song):
         ids = song.notes()[:, 2].astype(np.int32) + 1
         repeats = int((np.diff(ids) == 0).sum())
-        return EncodedSong(ids, digest(ids.tobytes()), "", {}, {"repeats": repeats})
+        return EncodedSong(ids, {}, {"repeats": repeats})
 
 
 def test_fixed_ids_are_counted_in_the_training_songs(tmp_path):

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,3 +105,17 @@ def test_a_damaged_vocabulary_is_one_clear_line(tmp_path, text):
         Vocabulary.load(path)
     with pytest.raises(InputError, match="not a vocabulary"):
         Vocabulary.load(tmp_path / "none.json")
+
+
+def test_transposed_classes_are_known_ones_or_none_and_drums_stay():
+    texts = ["C4:1", "rest:1", "C5:1", "drums|C2:1", "C4.E4:1", "D4:1", "D4.F#4:1", "C4:2"]
+    tokens = list(map(parse_token, texts))
+    vocabulary = Vocabulary.build({token: 9 - i for i, token in enumerate(tokens)})
+    moved = vocabulary.transposed
+    assert moved.shape == (25, 9)
+    np.testing.assert_array_equal(moved[12], np.arange(9))
+    assert moved[14].tolist() == [0, 6, 2, 0, 4, 7, 0, 0, 0]  # two semitones up
+    assert moved[10].tolist() == [0, 0, 2, 0, 4, 0, 1, 5, 0]  # two down
+    assert moved[24].tolist() == [0, 3, 2, 0, 4, 0, 0, 0, 0]
+    other = Vocabulary.build({tokens[0]: 1}, [tokens[2]])  # of a song that is held out
+    assert not other.transposed[24].any()

@@ -28,7 +28,7 @@ from musicjax.generation.options import RULES, Options, SamplingRule, options_cl
         {"max_silence": -1},
         {"max_notes": 0},
         {"prime_length": -1},
-        {"qpm": 0.0},
+        {"tempo": 0.0},
         {"checkpoint": "first"},
         {"seed": -1},
         {"unknown_tokens": "ignore"},
@@ -70,7 +70,7 @@ def test_what_has_an_effect_on_any_model(kind):
         Options(),
         Options(temperature=0.5),
         Options(mode="greedy"),
-        Options(num=2, length=3, prime_length=0, qpm=90.0),
+        Options(num=2, length=3, prime_length=0, tempo=90.0),
     ):
         options.check_kind(kind, "element")
 
@@ -94,6 +94,7 @@ def test_each_kind_of_elements_has_its_rules_in_order():
         return [rule.__name__ for rule in rules_for(kind)]
 
     assert names("ids") == [
+        "follow_grammar",
         "limit_rests",
         "limit_repeats",
         "temperature",

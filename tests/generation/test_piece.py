@@ -99,12 +99,12 @@ def test_a_second_call_compiles_nothing(tokens, tied):
 
 
 def test_seconds_cut_each_piece_to_its_playing_time(tokens, tied):
-    for piece in generate(tokens, Options(num=3, seconds=7.5, include_prime=False, qpm=90.0)):
+    for piece in generate(tokens, Options(num=3, seconds=7.5, include_prime=False, tempo=90.0)):
         assert piece.metrics["seconds"] == pytest.approx(7.5, abs=0.06)
         assert midi.song_to_pretty_midi(piece.song).get_end_time() <= 7.6
         total = sum(token.duration for token in tokens_of(tokens, piece.passage.elements))
         assert total / 12 / 90 * 60 >= 7.5  # the last is shortened as it is written
-    for piece in generate(tied, Options(num=2, seconds=3.0, qpm=75.0, prime_length=8)):
+    for piece in generate(tied, Options(num=2, seconds=3.0, tempo=75.0, prime_length=8)):
         assert len(piece.passage.elements) == 15  # steps of 0.2 seconds
 
 
@@ -140,7 +140,7 @@ def test_tokens_continue_a_prime_in_its_own_key(tokens, prime_file):
 
 
 def test_note_states_continue_a_prime_at_another_tempo(tied, prime_file):
-    options = Options(num=2, length=20, prime=prime_file, prime_length=32, qpm=77.0)
+    options = Options(num=2, length=20, prime=prime_file, prime_length=32, tempo=77.0)
     pieces = generate(tied, options)
     assert len(pieces[0].prime.elements) == 32
     assert (pieces[0].passage.elements != pieces[1].passage.elements).any()

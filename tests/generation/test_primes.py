@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from conftest import encoded, make_song, make_track, model_of, random_song
@@ -8,6 +10,7 @@ from musicjax.errors import InputError
 from musicjax.generation import primes as priming
 from musicjax.generation.options import Options
 from musicjax.music import midi
+from musicjax.music.key import estimate_key
 from musicjax.music.song import Meter
 from musicjax.training.settings import ExampleSettings
 
@@ -34,11 +37,12 @@ def from_song(song, config, model, length, *, is_drum=False, **options):
     return priming.prime_from_song(song, model, config.data, Options(**options), length, is_drum)
 
 
-def from_corpus(config, corpus, model, length, seed, **changes):
+def from_corpus(config, corpus, model, length, seed, *, key=None, meter=None, **changes):
     config = config.copy_and_resolve_references()
     config.train.update(changes)
     settings = settings_of(ExampleSettings, config.train, "train")
-    return priming.prime_from_corpus(corpus, model, settings, length, seed)
+    options = Options(key=key, meter=meter)
+    return priming.prime_from_corpus(corpus, model, settings, length, seed, options)
 
 
 # --- of a song ------------------------------------------------------------------------------------
@@ -82,14 +86,18 @@ def test_a_prime_of_nothing(tokens, steps):
 def test_tokens_that_the_model_does_not_know(tokens):
     config, _, model = tokens
     song = make_song(make_track([(i * 480, 480, 100) for i in range(100)]), source="strange.mid")
-    expected = r"strange.mid: 8 of the prime's last 8 tokens are unknown .*=nearest"
+    expected = r"strange.mid: 8 of the prime's last 8 tokens are unknown .*=error"
     with pytest.raises(InputError, match=expected):
-        from_song(song, config, model, 8)
+        from_song(song, config, model, 8, unknown_tokens="error")
     with pytest.raises(InputError, match="the prime has 0 tokens; the model reads"):
         from_song(song, config, model, 8, unknown_tokens="drop")
-    prime = from_song(song, config, model, 8, unknown_tokens="nearest")
+    prime = from_song(song, config, model, 8)
     assert len(prime.elements) == 8
     assert prime.elements.all()
+    assert prime.remarks == (
+        "strange.mid: 8 of its last 8 tokens are unknown to the model, and replaced by the most "
+        "similar",
+    )
 
 
 def test_a_part_is_chosen_by_the_option_or_as_in_training(steps):
@@ -107,7 +115,7 @@ def test_parts_that_are_not_there_or_of_the_other_kind(tokens):
     kit = make_track([(i * 480, 480, 60 + i % 3) for i in range(40)], name="Kit", is_drum=True)
     song = make_song(kit, source="kit.mid")
     with pytest.raises(
-        InputError, match=r"no track for 'all'; its tracks are Kit; choose by --prime"
+        InputError, match=r"kit.mid: no pitched track, which the model .* tracks are Kit; give"
     ):
         from_song(song, config, model, 8)
     with pytest.raises(InputError, match="its part 'kit' is percussion, the model was trained on"):
@@ -117,8 +125,61 @@ def test_parts_that_are_not_there_or_of_the_other_kind(tokens):
     )
     assert len(drums.elements) == 8
     pitched = make_song(make_track([(0, 480, 60)]), source="a.mid")
-    with pytest.raises(InputError, match="is pitched, the model was trained on percussion"):
+    with pytest.raises(InputError, match=r"a.mid: no percussion track, which the model was"):
         from_song(pitched, config, model, 8, is_drum=True)
+
+
+def test_a_song_without_the_part_is_read_whole_and_that_is_said(tokens):
+    config, _, model = tokens
+    flute = make_track([(i * 480, 480, 72) for i in range(40)], name="Flute", program=73)
+    kit = make_track([(i * 480, 480, 60) for i in range(40)], name="Kit", is_drum=True)
+    song = make_song(flute, kit, source="flute.mid")
+    for part in ("soprano|bass", "kit"):
+        config.data.track = part
+        prime = from_song(song, config, model, 8)
+        whole = from_song(song, config, model, 8, prime_track="all")
+        np.testing.assert_array_equal(prime.elements, whole.elements)
+        remark = f"flute.mid: no part '{part}'; all of its pitched tracks are read (--prime_track)"
+        assert remark in prime.remarks
+        assert remark not in whole.remarks
+    config.data.track = "all"
+
+
+def test_a_prime_has_its_songs_key_meter_and_loudness(tokens):
+    config, _, model = tokens
+    rows = [(i * 480, 480, 62 + (0, 3, 7, 12, 2, 5, 7, 11)[i % 8]) for i in range(36)]  # D minor
+    soft = dataclasses.replace(make_track(rows), velocity=np.full(36, 30))
+    song = make_song(soft, meters=(Meter(0, 3, 4),), source="waltz.mid")
+    prime = from_song(song, config, model, 8)
+    assert prime.velocity == 30
+    found = estimate_key(song)
+    assert prime.key.moved(-prime.semitones) == (found.tonic, found.minor) == (2, True)
+    for options in ({"key": "Gm", "meter": "3/4"}, {"key": "c minor"}):
+        again = from_song(song, config, model, 8, **options)
+        np.testing.assert_array_equal(again.elements, prime.elements)
+    with pytest.raises(InputError, match=r"key is 'G', but waltz.mid is in D:min; expected one of"):
+        from_song(song, config, model, 8, key="G")
+    with pytest.raises(InputError, match=r"meter is 4/4, but waltz.mid ends in 3/4, and a piece"):
+        from_song(song, config, model, 8, meter="4/4")
+
+
+def test_test_songs_of_a_mode_and_a_meter_are_chosen(tokens):
+    config, corpus, model = tokens
+    songs = [
+        dataclasses.replace(song, key=f"F:{('maj', 'min')[number % 2]}")
+        for number, song in enumerate(corpus.songs)
+    ]
+    corpus = dataclasses.replace(corpus, songs=songs)
+    keys = {song.name: song.key for song in corpus.split("test")}
+    for asked, mode in (("Eb", "maj"), ("Ebm", "min")):
+        drawn = {from_corpus(config, corpus, model, 8, seed, key=asked).name for seed in range(20)}
+        assert drawn
+        assert all(keys[name].endswith(mode) for name in drawn)
+    assert from_corpus(config, corpus, model, 8, 0, meter="4/4").name in keys
+    with pytest.raises(
+        InputError, match=r"meter is 5/4, but no test song is in 5/4 \(4/4 in \d+\)"
+    ):
+        from_corpus(config, corpus, model, 8, 0, meter="5/4")
 
 
 def test_songs_that_cannot_be_encoded(steps):

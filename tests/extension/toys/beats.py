@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from musicjax.encodings.base import EncodedSong, FixedIds, digest
+from musicjax.encodings.base import EncodedSong, FixedIds
 from musicjax.music.song import Track
 
 
@@ -30,9 +30,8 @@ class Beats(FixedIds):
             first = onset // song.ticks_per_quarter
             last = -(-(onset + duration) // song.ticks_per_quarter)
             ids[first:last] = np.maximum(ids[first:last], 2 + pitch)
-        intervals = np.diff(ids).tobytes()
         repeats = int((ids[1:] == ids[:-1]).sum())
-        return EncodedSong(ids, digest(ids.tobytes()), digest(intervals), {}, {"repeats": repeats})
+        return EncodedSong(ids, {}, {"repeats": repeats})
 
     def decode(self, elements, *, start=0, units=None, **track):
         """See Encoding."""
@@ -42,8 +41,7 @@ class Beats(FixedIds):
                 onset_ticks=onset + start,
                 duration_ticks=np.ones_like(onset),
                 pitch=elements[onset] - 2,
-                velocity=np.full(len(onset), 80),
-                **track,
+                **track | {"velocity": np.full(len(onset), track.get("velocity", 80))},
             )
         ]
 

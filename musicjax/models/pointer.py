@@ -1,0 +1,235 @@
+"""A pointer: what comes next may be what came next once before.
+
+    score_{t,s} = q_t . k_s / sqrt(D) + r[d_{t,s}] + m[n_{t,s}]     q = h w_q, k = h w_k, all s < t
+    a_t, g_t = softmax of score_t and, at its end, q_t . u          u: the sentinel, g: its share
+    p(id_{t+1} = i) = g_t p_network(i) + sum_s a_{t,s} [id_{s+1} = i]
+
+Music says again what it has said, some bars later. A recurrent state forgets it; a pointer finds
+the place and reads on from there. r depends on the time d between two ids, in quarters, so that the
+same beat of another bar is a place that it knows; m on how many ids up to t and up to s are the
+same, so that it reads on where it has been reading.
+
+Axes: B batch, T id that is predicted from, S id that is pointed to, V ids, H hidden, D key.
+Source: pointer sentinel mixture, Merity et al. 2017.
+Differs: (1) keys are a map of h of their own, not h itself; (2) r; (3) m.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+_SIZE = 64  # D
+_FURTHEST = 64  # quarters; what is further back is alike
+_LONGEST = 16  # ids; longer matches are alike
+_NEVER = -1e9
+
+
+class Memory(NamedTuple):
+    """The last ids, in a ring, to be pointed to while one id after another is drawn.
+
+    Attributes:
+        keys: [B, S, D].
+        ids: int32 [B, S], what followed each; 0 cannot be pointed to.
+        times: int32 [B, S], of those ids, in units.
+        matches: int32 [B, S], how many ids up to s are the same as the last ids.
+        next: int32 [], the slot that is written next; what it holds is too long ago.
+    """
+
+    keys: jax.Array
+    ids: jax.Array
+    times: jax.Array
+    matches: jax.Array
+    next: jax.Array
+
+
+class Shares(NamedTuple):
+    """Log-probabilities of where a prediction comes from.
+
+    Attributes:
+        copied: [B, T, S], of copying s.
+        network: [B, T], of copying none.
+    """
+
+    copied: jax.Array
+    network: jax.Array
+
+
+class Pointer(nnx.Module):
+    """See above.
+
+    Attributes:
+        w_query, w_key: [H, D].
+        sentinel: [D], u; bias: [], added to its score.
+        distance: [_FURTHEST + 2], r: of whole quarters, and, last, of all other times.
+        matched: [_LONGEST + 1], m.
+    """
+
+    def __init__(self, hidden_size: int, units_per_quarter: int, *, rngs: nnx.Rngs):
+        """Draws the parameters.
+
+        Args:
+            hidden_size: H.
+            units_per_quarter: of the times.
+            rngs: with a `params` stream.
+        """
+        glorot = jax.nn.initializers.glorot_uniform()
+        self.units_per_quarter = units_per_quarter
+        self.w_query = nnx.Param(glorot(rngs.params(), (hidden_size, _SIZE)))
+        self.w_key = nnx.Param(glorot(rngs.params(), (hidden_size, _SIZE)))
+        self.sentinel = nnx.Param(jnp.zeros(_SIZE))
+        self.bias = nnx.Param(jnp.zeros(()))
+        self.distance = nnx.Param(jnp.zeros(_FURTHEST + 2))
+        self.matched = nnx.Param(jnp.zeros(_LONGEST + 1))
+
+    def __call__(self, h: jax.Array, ids: jax.Array, times: jax.Array, reach: int) -> Shares:
+        """Where each id of a window may have been copied from.
+
+        Args:
+            h: [B, T, H], of all ids but the last.
+            ids: int32 [B, T + 1].
+            times: int32 [B, T], at which the ids after the first begin, in units.
+            reach: how many ids back may be pointed to.
+        Returns:
+            Shares with S = T; s is the copy of ids[:, s + 1].
+        """
+        ago = jnp.arange(h.shape[1])[:, None] - jnp.arange(h.shape[1])
+        allowed = (ago > 0) & (ago <= reach) & (ids[:, None, 1:] > 0)
+        return self._shares(h, times, self._keys(h), times, _all_matches(ids[:, :-1]), allowed)
+
+    def _keys(self, h: jax.Array) -> jax.Array:
+        return h @ self.w_key[...]
+
+    def _shares(
+        self,
+        h: jax.Array,
+        times: jax.Array,
+        keys: jax.Array,
+        key_times: jax.Array,
+        matches: jax.Array,
+        allowed: jax.Array,
+    ) -> Shares:
+        """Of h [B, T, H] and times [B, T], keys [B, S, D] and key_times [B, S]; matches and
+        allowed are [B, T, S].
+        """
+        query = h @ self.w_query[...] / _SIZE**0.5
+        ago = times[:, :, None] - key_times[:, None, :]
+        quarters, rest = jnp.divmod(ago, self.units_per_quarter)
+        distance = jnp.where(rest == 0, jnp.clip(quarters, 0, _FURTHEST), _FURTHEST + 1)
+        score = jnp.einsum("btd,bsd->bts", query, keys) + self.distance[...][distance]
+        score += self.matched[...][jnp.minimum(matches, _LONGEST)]
+        score = jnp.where(allowed, score, _NEVER)
+        sentinel = (query @ self.sentinel[...] + self.bias[...])[..., None]
+        shares = jax.nn.log_softmax(jnp.concatenate([score, sentinel], axis=-1), axis=-1)
+        return Shares(shares[..., :-1], shares[..., -1])
+
+    # --- generation -----------------------------------------------------------------------------
+
+    def remember(self, h: jax.Array, ids: jax.Array, times: jax.Array, reach: int) -> Memory:
+        """The memory after a prime; the arguments are those of a call, and T may be 0."""
+        count, size = h.shape[1], reach + 1
+        matches = _all_matches(ids[:, :-1])[:, -1:].sum(1)  # of the last id, if there is one
+        kept = (self._keys(h), ids[:, 1:], times, matches)
+        room = max(size - count, 0)
+        kept = [
+            jnp.pad(array[:, -size:], [(0, 0), (0, room)] + [(0, 0)] * (array.ndim - 2))
+            for array in kept
+        ]
+        return Memory(*kept, jnp.array(min(count, size) % size, jnp.int32))
+
+    def recall(
+        self, memory: Memory, h: jax.Array, last: jax.Array, time: jax.Array
+    ) -> tuple[Memory, Shares]:
+        """Where the next id may be copied from.
+
+        Args:
+            memory: of what came before the last id.
+            h: [B, H], of the last id.
+            last: int32 [B], that id.
+            time: int32 [B], at which the next begins.
+        Returns:
+            the memory, its matches those of the last id; and Shares with T = 1.
+        """
+        # The slot before the oldest is the newest: what is wrong there cannot be pointed to.
+        matches = jnp.roll(_matches(memory.matches, memory.ids, last), 1, axis=1)
+        memory = memory._replace(matches=matches)
+        allowed = (memory.ids > 0) & (jnp.arange(matches.shape[1]) != memory.next)
+        shares = self._shares(
+            h[:, None],
+            time[:, None],
+            memory.keys,
+            memory.times,
+            memory.matches[:, None],
+            allowed[:, None],
+        )
+        return memory, shares
+
+    def write(self, memory: Memory, h: jax.Array, ids: jax.Array, time: jax.Array) -> Memory:
+        """The memory with what was drawn.
+
+        Args:
+            memory: of `recall`.
+            h: [B, H], of the id before.
+            ids: int32 [B], drawn.
+            time: int32 [B], at which they begin.
+        """
+        at = memory.next
+        return memory._replace(
+            keys=memory.keys.at[:, at].set(self._keys(h)),
+            ids=memory.ids.at[:, at].set(ids),
+            times=memory.times.at[:, at].set(time),
+            matches=memory.matches.at[:, at].set(0),
+            next=(at + 1) % memory.ids.shape[1],
+        )
+
+
+def _matches(before: jax.Array, ids: jax.Array, last: jax.Array) -> jax.Array:
+    """[B, S]: one more than `before` where an id is the last [B], else 0; id 0 is like none."""
+    last = last[:, None]
+    return jnp.where((ids == last) & (last > 0), before + 1, 0)
+
+
+def _all_matches(ids: jax.Array) -> jax.Array:
+    """int32 [B, T, T]: how many ids up to s are the same as those up to t, for ids [B, T]."""
+
+    def next_row(row: jax.Array, last: jax.Array) -> tuple[jax.Array, jax.Array]:
+        row = _matches(jnp.pad(row, [(0, 0), (1, 0)])[:, :-1], ids, last)
+        return row, row
+
+    return jnp.moveaxis(jax.lax.scan(next_row, jnp.zeros_like(ids), ids.T)[1], 0, 1)
+
+
+# --- mixing ---------------------------------------------------------------------------------------
+
+
+def mix(logits: jax.Array, shares: Shares, ids: jax.Array) -> jax.Array:
+    """Log-probabilities [B, T, V] of all ids.
+
+    Args:
+        logits: [B, T, V], of the network.
+        shares: of a pointer.
+        ids: int32 [B, S], that are copied.
+    """
+    p = jnp.exp(shares.network)[..., None] * jax.nn.softmax(logits)
+    rows, steps = jnp.ogrid[: p.shape[0], : p.shape[1]]
+    p = p.at[rows[..., None], steps[..., None], ids[:, None, :]].add(jnp.exp(shares.copied))
+    return jnp.log(p + 1e-30)
+
+
+def nll_of(logits: jax.Array, shares: Shares, ids: jax.Array, target: jax.Array) -> jax.Array:
+    """Minus the log-likelihood [B, T] of targets [B, T]: as by `mix`, without the other ids."""
+    log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), target[..., None], axis=-1)[..., 0]
+    same = ids[:, None, :] == target[..., None]
+    copied = jax.nn.logsumexp(jnp.where(same, shares.copied, _NEVER), axis=-1)
+    return -jnp.logaddexp(shares.network + log_p, copied)
+
+
+def likeliest(logits: jax.Array, shares: Shares, ids: jax.Array) -> jax.Array:
+    """The likeliest ids [B, T], as by `mix`: the network's likeliest, or one that is copied."""
+    p = jnp.exp(shares.network)[..., None] * jax.nn.softmax(logits)
+    same = (ids[:, :, None] == ids[:, None, :]).astype(p.dtype)
+    of_copied = jnp.exp(shares.copied) @ same
+    of_copied += jnp.take_along_axis(p, jnp.broadcast_to(ids[:, None], of_copied.shape), axis=-1)
+    copied = jnp.take_along_axis(ids, of_copied.argmax(-1), axis=1)
+    return jnp.where(of_copied.max(-1) > p.max(-1), copied, p.argmax(-1))

@@ -1,0 +1,106 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from musicjax.models import pointer
+from musicjax.models.pointer import Pointer
+
+SIZE, IDS, UNITS = 6, 7, 12
+
+
+def build(seed=0):
+    """A pointer whose every parameter matters."""
+    made = Pointer(SIZE, UNITS, rngs=nnx.Rngs(params=seed))
+    graph, params = nnx.split(made)
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    drawn = [jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+    return nnx.merge(graph, jax.tree.unflatten(tree, drawn))
+
+
+def music(rows=3, count=20, seed=0):
+    """h, ids [B, T + 1], times and logits of random music with few ids, so that much recurs."""
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(0, IDS, (rows, count + 1), dtype=np.int32)
+    times = np.cumsum(rng.choice([6, 12], (rows, count)), axis=1).astype(np.int32)
+    h, logits = rng.normal(size=(rows, count, SIZE)), rng.normal(size=(rows, count, IDS))
+    return h.astype(np.float32), ids, times, logits.astype(np.float32)
+
+
+def plain(made, h, ids, times, logits, reach):
+    """p [T, V] of one row, by loops over the equations."""
+    rows = []
+    for t in range(len(h)):
+        query = h[t] @ made.w_query[...] / 8
+        scores = []
+        for s in range(max(t - reach, 0), t):
+            if ids[s + 1] == 0:
+                continue
+            quarters, rest = divmod(int(times[t] - times[s]), UNITS)
+            distance = made.distance[65] if rest else made.distance[min(quarters, 64)]
+            same = 0
+            while same <= s and ids[t - same] == ids[s - same] > 0:
+                same += 1
+            score = query @ (h[s] @ made.w_key[...]) + distance + made.matched[min(same, 16)]
+            scores.append((float(score), ids[s + 1]))
+        scores.append((float(query @ made.sentinel[...] + made.bias[...]), None))
+        shares = np.asarray(jax.nn.softmax(jnp.array([score for score, _ in scores])))
+        p = shares[-1] * np.asarray(jax.nn.softmax(logits[t]))
+        for share, (_, copied) in zip(shares[:-1], scores[:-1], strict=True):
+            p[copied] += share
+        rows.append(p)
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("reach", [3, 50])
+def test_equals_plain_loops(reach):
+    made = build()
+    h, ids, times, logits = music()
+    shares = made(jnp.asarray(h), jnp.asarray(ids), jnp.asarray(times), reach)
+    copied, target = jnp.asarray(ids[:, 1:]), jnp.asarray(ids[:, 1:])
+    log_p = pointer.mix(jnp.asarray(logits), shares, copied)
+    expected = [plain(made, h[b], ids[b], times[b], logits[b], reach) for b in range(len(h))]
+    np.testing.assert_allclose(jnp.exp(log_p), expected, atol=2e-6)
+    np.testing.assert_allclose(jnp.exp(log_p).sum(-1), 1, atol=1e-5)
+    nll = pointer.nll_of(jnp.asarray(logits), shares, copied, target)
+    wanted = jnp.take_along_axis(log_p, target[..., None], axis=-1)[..., 0]
+    np.testing.assert_allclose(nll, -wanted, atol=1e-4)
+    guess = pointer.likeliest(jnp.asarray(logits), shares, copied)
+    np.testing.assert_array_equal(guess, log_p.argmax(-1))
+    # Here the pointer decides: alone, the network would guess otherwise.
+    assert (guess != logits.argmax(-1)).mean() > 0.2
+
+
+@pytest.mark.parametrize("primed", [0, 1, 7, 20])
+@pytest.mark.parametrize("reach", [1, 3, 6, 50])
+def test_the_memory_of_one_id_after_another_equals_that_of_a_window(reach, primed):
+    made = build()
+    h, ids, times, _ = map(jnp.asarray, music())
+    ids = ids.at[:, 0].set(0)  # as before a song
+    whole = made(h, ids, times, reach)
+    memory = made.remember(h[:, :primed], ids[:, : primed + 1], times[:, :primed], reach)
+    for t in range(primed, h.shape[1]):
+        memory, shares = made.recall(memory, h[:, t], ids[:, t], times[:, t])
+        np.testing.assert_allclose(shares.network[:, 0], whole.network[:, t], rtol=1e-4, atol=1e-5)
+        mixed, expected = (
+            pointer.mix(jnp.zeros((3, 1, IDS)), each, copied)
+            for each, copied in (
+                (shares, memory.ids),
+                (pointer.Shares(whole.copied[:, t : t + 1], shares.network), ids[:, 1:]),
+            )
+        )
+        np.testing.assert_allclose(mixed, expected, rtol=1e-4, atol=1e-5)
+        memory = made.write(memory, h[:, t], ids[:, t + 1], times[:, t])
+
+
+def test_what_was_said_is_found_again():
+    """After A B C ... A B, a pointer that knows of matches alone copies the C."""
+    made = Pointer(SIZE, UNITS, rngs=nnx.Rngs(params=0))
+    made.matched[...] = jnp.arange(17) * 3.0
+    ids = jnp.array([[1, 2, 3, 4, 2, 5, 1, 2, 3]])
+    h, times = jnp.zeros((1, 8, SIZE)), jnp.arange(8)[None] * UNITS
+    shares = made(h, ids, times, 10)
+    guess = pointer.likeliest(jnp.zeros((1, 8, IDS)), shares, ids[:, 1:])
+    assert guess[0, 7] == 3
