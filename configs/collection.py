@@ -24,8 +24,8 @@ def get_data() -> ConfigDict:
     # Artist, title and year: a TSV or CSV, as musicjax/sources/metadata.py describes; "": none.
     data.table = ""
     data.decade = 0  # such as 1970; 0: all [other_year, unknown_year]
-    data.first_year = 0
-    data.last_year = 0
+    data.first_year = 0  # 0: no limit, as of the last
+    data.last_year = 0  # itself included
 
     data.check_md5 = True  # files named by 32 hex digits have that MD5 [wrong_md5]
     data.dedupe_files = True  # of files of the same bytes keep one [copy]
@@ -34,7 +34,7 @@ def get_data() -> ConfigDict:
     data.least_notes = 8  # in the chosen part [few_notes]
     data.longest_minutes = 60.0  # of a song; 0: no limit [too_long]
     data.least_qpm = 20.0  # quarters a minute, of the tempo that holds longest [tempo]
-    data.most_qpm = 400.0
+    data.most_qpm = 400.0  # likewise
     data.most_megabytes = 4.0  # of a file [too_big]
     data.seconds_per_file = 30.0  # a file that takes longer is given up [too_slow]
 
@@ -44,5 +44,5 @@ def get_data() -> ConfigDict:
     # case.
     data.split_by = "content"
     data.validation_share = 0.1  # of the songs; where the source names none, of its train songs
-    data.test_share = 0.1
+    data.test_share = 0.1  # of the songs
     return data

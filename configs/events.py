@@ -19,10 +19,10 @@ from musicjax.config import Config
 
 def get_config(variant: str = "") -> Config:
     config: Config = ConfigDict()
-    config.seed = 0
+    config.seed = 0  # of the weights, the order of examples, and dropout
 
     config.data = data = get_data()
-    data.encoding = "events"
+    data.encoding = "events"  # how songs are written as numbers
     data.track = "all"
     data.align = True
     data.longest_silence = 4
@@ -43,6 +43,7 @@ def get_config(variant: str = "") -> Config:
 
 def quick(config: Config) -> None:
     config.train.epochs = 10
+    config.train.patience = 5
 
 
 def piano(config: Config) -> None:

@@ -27,20 +27,20 @@ from musicjax.config import Config
 
 def get_config(variant: str = "") -> Config:
     config: Config = ConfigDict()
-    config.seed = 0
+    config.seed = 0  # of the weights, the order of examples, and dropout
 
     config.data = data = get_data()
-    data.encoding = "note_states"
+    data.encoding = "note_states"  # how songs are written as numbers
     data.track = "all"
-    data.lowest = 24  # MIDI pitches of the matrix, both included
-    data.highest = 101
+    data.lowest = 24  # MIDI pitch of the matrix, as is the highest
+    data.highest = 101  # itself included
     data.articulate = True  # two bits a note; False: play alone
     data.songs = 400
     data.validation_share = 0.0  # the paper had none
     data.test_share = 0.125
 
     config.model = model = get_lstm()
-    model.name = "biaxial"
+    model.name = "biaxial"  # the network
     model.window = 128  # steps of an example
     model.target = "next"  # or "literal": the paper's words make it a copy task
     model.tied = False  # one set of weights for all notes, and for all steps
@@ -131,6 +131,7 @@ def quick(config: Config) -> None:
     config.model.note_sizes = (32,)
     config.model.dropout = 0.1
     config.train.epochs = 3
+    config.train.patience = 5  # where --config.train.epochs asks for more
 
 
 def tiny(config: Config) -> None:

@@ -9,8 +9,11 @@ from musicjax.config import Config
 
 def get_train() -> ConfigDict:
     train = ConfigDict()
-    train.epochs = 50
-    train.batch_size = 10
+    train.epochs = 50  # times that all songs are trained on
+    train.patience = 0  # epochs that may be no better than the best before; 0: any number
+    train.ema = 0.0  # such as 0.99: the weights' moving average is measured and saved; 0: none
+    train.init_from = ""  # work dir of another run, whose weights are the beginning
+    train.batch_size = 10  # examples of a training step
     # Where in a song examples begin: all (at every element), tiles (one after another, from a place
     # that each epoch draws), beginning, or bars (an epoch draws bar lines of each song).
     train.starts = "all"
@@ -19,10 +22,12 @@ def get_train() -> ConfigDict:
     train.eval_window = 0  # elements of an example when measuring; 0: model.window
     train.shuffle = True  # another order of examples each epoch
     train.short_songs = "pad"  # or "leave_out", but for "all"
-    train.transpose_range = (0, 0)  # semitones down and up, drawn for each example
-    train.optimizer = "adam"  # or "rmsprop", "adadelta"
-    train.learning_rate = 1e-3
-    train.schedule = "constant"  # or "cosine", down to 0 at the last epoch
+    # Semitones down and up that an example is moved by, drawn; with data.transpose=False it pays.
+    train.transpose_range = (0, 0)
+    train.optimizer = "adam"  # or another of optax, such as "adamw(weight_decay=0.01)"
+    train.learning_rate = 1e-3  # at its highest
+    # or "cosine", down to 0 at the last epoch, or another of optax, in training steps
+    train.schedule = "constant"
     train.warmup_steps = 0  # in which the learning rate rises to its value
     train.clip_norm = 0.0  # of the gradient; 0: none
     train.steps_per_call = 10  # training steps in one compiled call
@@ -59,14 +64,15 @@ def get_causal_train() -> ConfigDict:
 
 def get_causal_lstm() -> ConfigDict:
     model = get_lstm()
-    model.name = "causal_lstm"
+    model.name = "causal_lstm"  # the network
     model.window = 64  # elements of an example
-    model.embedding_size = 128
-    model.layers = 1
+    model.embedding_size = 128  # numbers that stand for an id
+    model.layers = 1  # LSTMs, one upon another
     model.hidden_size = 256  # units of each LSTM
     model.parts = True  # ids share strength by what they are made of: pitches, a duration
     model.places = True  # the place in the bar of the next element is an input
-    model.input_dropout = 0.3
+    model.memory = 0  # ids back to which the model may point, to copy what came next; 0: none
+    model.input_dropout = 0.3  # of the numbers that stand for ids
     model.dropout = 0.6  # of each LSTM's outputs
     return model
 

@@ -1,22 +1,21 @@
 """A model's metrics on its held-out test songs, beside baselines on the same music."""
 
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
 
 from musicjax.config import settings_of
-from musicjax.errors import InputError
 from musicjax.evaluation.baselines import BASELINES, Predict
 from musicjax.models.base import Batch, Model
-from musicjax.training import compilation_cache, workdir
+from musicjax.training import compilation_cache, devices, workdir
 from musicjax.training.dataset import Examples, ordered_batches
 from musicjax.training.settings import ExampleSettings, TrainSettings
 from musicjax.training.trainer import make_evaluate
+from musicjax.training.workdir import Standing
 
 Results = dict[str, dict[str, float]]
+_MOST_READ = 100_000  # elements that a standing is measured on: seconds, of most models
 
 
 def evaluate(folder: str | Path, *, checkpoint: str = "best", window: int | None = None) -> Results:
@@ -61,6 +60,41 @@ def evaluate(folder: str | Path, *, checkpoint: str = "best", window: int | None
     return results
 
 
+def stand(folder: str | Path) -> Standing:
+    """A run's best checkpoint beside the strongest baseline, on songs that it was not trained on:
+    the validation songs, or without any the test songs. Some of their examples, if they are many.
+    It is kept in the work dir. Where several processes trained together, each calls it.
+
+    Raises:
+        InputError: no such work dir.
+    """
+    trained = workdir.load_trained(folder)
+    model, corpus = trained.model, workdir.load_songs(folder)
+    split = "validation" if corpus.split("validation") else "test"
+    batch_size = settings_of(TrainSettings, trained.config.train, "train").batch_size
+    settings = settings_of(ExampleSettings, trained.config.train, "train")
+    examples = Examples(corpus, split, model, settings, training=False)
+    all_batches = -(-len(examples) // batch_size)
+    most = max(_MOST_READ // (batch_size * examples.window), 1)
+
+    def batches() -> Iterable[Batch]:
+        every = -(-all_batches // most)
+        return itertools.islice(ordered_batches(examples, batch_size), 0, None, every)
+
+    own = make_evaluate(model)(model.unweighted(trained.params), batches())
+    metric = "nll" if "nll" in own else "loss"
+    others = {
+        name: score(model, batches(), predict)[metric]
+        for name, baseline in BASELINES.items()
+        if baseline.kind == model.encoding.kind and (predict := baseline.fit(corpus, model))
+    }
+    name = min(others, key=others.__getitem__)
+    standing = Standing(trained.step, split, metric, own[metric], name, others[name])
+    if devices.is_first():
+        workdir.save_standing(folder, standing)
+    return standing
+
+
 def score(model: Model, batches: Iterable[Batch], predict: Predict) -> dict[str, float]:
     """The metrics of predictions that no network made.
 
@@ -86,86 +120,4 @@ def describe(results: Results) -> str:
         lines.append(f"{name:18}" + "".join(cells))
     counts = ", ".join(f"{value} {name}" for name, value in model.items() if name not in columns)
     lines.append(f"on the test songs: {counts}")
-    return "\n".join(lines)
-
-
-class Row(NamedTuple):
-    """A run in a comparison.
-
-    Attributes:
-        run: its work dir.
-        model, encoding: their names.
-        nll: in nats an element of the test songs.
-        baseline, baseline_nll: the best of those that have one.
-        per_sixteenth: nats a sixteenth of the test songs, if the encoding is exact.
-    """
-
-    run: str
-    model: str
-    encoding: str
-    nll: float
-    baseline: str
-    baseline_nll: float
-    per_sixteenth: float | None
-
-
-def compare(folders: Sequence[str | Path], *, checkpoint: str = "best") -> list[Row]:
-    """Runs side by side, on the same test songs.
-
-    Args:
-        folders: work dirs.
-        checkpoint: "best" or "last".
-    Raises:
-        InputError: their test songs differ, or a model gives no likelihood.
-    """
-    rows, first = [], None
-    for folder in folders:
-        corpus = workdir.load_songs(folder)
-        names = sorted(song.name for song in corpus.split("test"))
-        first = names if first is None else first
-        if names != first:
-            raise InputError(
-                f"{folder} was tested on {len(names)} songs, {folders[0]} on {len(first)}, not all "
-                "of them the same; expected one split: train both with data.split_by=index"
-            )
-        config, _ = workdir.load_config(folder)
-        model, *baselines = (
-            (name, metrics)
-            for name, metrics in evaluate(folder, checkpoint=checkpoint).items()
-            if "nll" in metrics
-        )
-        name, best = min(baselines, key=lambda baseline: baseline[1]["nll"])
-        encoding, nll = corpus.encoding, model[1]["nll"]
-        per_sixteenth = None
-        if encoding.exact:
-            songs = [
-                encoding.all_elements(np.asarray(corpus.rows(s))) for s in corpus.split("test")
-            ]
-            sixteenths = sum(map(encoding.length, songs)) * 4 / encoding.units_per_quarter
-            per_sixteenth = nll * model[1][f"{encoding.element}s"] / sixteenths
-        rows.append(
-            Row(
-                str(folder),
-                config.model.name,
-                encoding.name,
-                nll,
-                name,
-                best["nll"],
-                per_sixteenth,
-            )
-        )
-    return rows
-
-
-def describe_comparison(rows: Sequence[Row]) -> str:
-    """A table of runs."""
-    lines = [f"{'run':24}{'model':14}{'encoding':14}{'nats an element':>16}  best baseline"]
-    lines[0] += f"{'nats a sixteenth':>28}"
-    for row in rows:
-        shared = "-" if row.per_sixteenth is None else f"{row.per_sixteenth:.3f}"
-        baseline = f"{row.baseline} {row.baseline_nll:.3f}"
-        lines.append(
-            f"{row.run[-23:]:24}{row.model:14}{row.encoding:14}{row.nll:16.3f}  {baseline:25}"
-            f"{shared:>16}"
-        )
     return "\n".join(lines)

@@ -24,12 +24,19 @@ class TrainState(NamedTuple):
         params: the model's parameters.
         optimizer: optax's state.
         sums: the model's sums over this epoch so far, each float32 [].
+        ema: the moving average of the parameters, if one is kept.
     """
 
     step: jax.Array
     params: Params
     optimizer: optax.OptState
     sums: dict[str, jax.Array]
+    ema: Params | None = None
+
+    @property
+    def averaged(self) -> Params:
+        """The average, or without one the parameters: what is measured, and made music with."""
+        return self.params if self.ema is None else self.ema
 
 
 def has_checkpoint(workdir: str | Path) -> bool:
@@ -86,7 +93,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         Without a validation loss (in the middle of an epoch) it can be the last, but not the best.
         """
         self._finish_save()
-        params = nnx.to_pure_dict(state.params)
+        params = nnx.to_pure_dict(state.averaged)
         self._saving = self._checkpointer.save_checkpointables_async(
             int(state.step),
             {"params": params, "rest": _rest(state), "data": _Place(batches)},
@@ -110,15 +117,17 @@ class Checkpoints(contextlib.AbstractContextManager):
         loaded = self._checkpointer.load_checkpointables(
             None,
             {
-                "params": _placed(nnx.to_pure_dict(state.params), everywhere),
+                "params": _placed(nnx.to_pure_dict(state.averaged), everywhere),
                 "rest": _placed(_rest(state), everywhere),
                 "data": _Place(batches),
             },
         )
-        nnx.replace_by_pure_dict(state.params, loaded["params"])
+        nnx.replace_by_pure_dict(state.averaged, loaded["params"])
         rest = loaded["rest"]
+        if state.ema is not None:
+            nnx.replace_by_pure_dict(state.params, rest["trained"])
         optimizer = jax.tree.unflatten(jax.tree.structure(state.optimizer), rest["optimizer"])
-        return TrainState(rest["step"], state.params, optimizer, rest["sums"])
+        return state._replace(step=rest["step"], optimizer=optimizer, sums=rest["sums"])
 
     def load_params(self, model: Model, which: str) -> tuple[Params, int]:
         """Trained parameters on the first device, and the checkpoint's step.
@@ -185,8 +194,9 @@ class _Place:
 
 def _rest(state: TrainState) -> dict[str, Any]:
     # Plain dicts and lists: readable by any Orbax, whatever becomes of optax's classes.
-    leaves = jax.tree.leaves(state.optimizer)
-    return {"step": state.step, "optimizer": leaves, "sums": state.sums}
+    rest = {"step": state.step, "optimizer": jax.tree.leaves(state.optimizer), "sums": state.sums}
+    # Of a run with a moving average, what goes on being trained.
+    return rest if state.ema is None else rest | {"trained": nnx.to_pure_dict(state.params)}
 
 
 def _shapes(tree: Mapping) -> dict[str, tuple[int, ...]]:

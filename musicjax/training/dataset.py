@@ -19,6 +19,7 @@ from musicjax.models.base import Model
 from musicjax.training.settings import ExampleSettings
 
 Arrays = dict[str, Any]  # of numpy or jax
+_MOST_MOVED = 256  # examples that are looked at, of what transposing loses
 
 
 class Examples:
@@ -27,6 +28,7 @@ class Examples:
     Attributes:
         data: rows of the corpus.
         per_epoch: how many an epoch takes.
+        transpose_range: semitones down and up that examples are moved by.
         short_songs: songs without an example, or shorter than a window.
     """
 
@@ -54,8 +56,8 @@ class Examples:
             )
         self._encoding, self._settings = corpus.encoding, settings
         self._reads_positions = model.reads_positions
-        self._transpose_range = settings.transpose_range if training else (0, 0)
-        if self._transpose_range != (0, 0):
+        self.transpose_range = settings.transpose_range if training else (0, 0)
+        if self.transpose_range != (0, 0):
             if corpus.manifest["is_drum"]:
                 raise InputError(
                     f"train.transpose_range is {settings.transpose_range}; expected (0, 0) for "
@@ -188,10 +190,25 @@ class Examples:
         if self._reads_positions:
             pairs = zip(song.tolist(), start.tolist(), strict=True)
             located["positions"] = np.stack([self._positions(i, at - 1) for i, at in pairs])
-        low, high = self._transpose_range
+        low, high = self.transpose_range
         if rng is not None and (low, high) != (0, 0):
             located["semitones"] = rng.integers(low, high + 1, len(numbers)).astype(np.int32)
         return located
+
+    def lost_by_transposing(self) -> float:
+        """The share of the elements' ids or notes that train.transpose_range moves to where the
+        encoding has none, over some examples and all its semitones.
+        """
+        low, high = self.transpose_range
+        numbers = np.unique(np.linspace(0, len(self) - 1, _MOST_MOVED).astype(np.int64))
+        elements = self.gather(self.data, self.locate(numbers))["elements"]
+        moved = sum(
+            np.count_nonzero(
+                self._encoding.transposed(elements, np.full(len(elements), semitones, np.int32))
+            )
+            for semitones in range(low, high + 1)
+        )
+        return 1 - moved / max(np.count_nonzero(elements) * (high - low + 1), 1)
 
     def _positions(self, song: int, first: int) -> np.ndarray:
         """int32 [W + 1]: the places in the bar of a song's elements from `first` on."""

@@ -2,20 +2,25 @@
 
 import contextlib
 import copy
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from musicjax.config import Config, flat_fields, settings_of
 from musicjax.corpus import build
 from musicjax.corpus.store import Corpus
 from musicjax.encodings import make_encoding
 from musicjax.errors import InputError
+from musicjax.system import files
 from musicjax.training.settings import (
     ExampleSettings,
     OptimizerSettings,
     TrainSettings,
     check_config,
 )
+
+if TYPE_CHECKING:
+    from musicjax.training.trainer import Callback
 
 # What may change when a run goes on: nothing that has shaped the steps already done. A model names
 # the fields of its own.
@@ -25,8 +30,10 @@ _MAY_CHANGE = {
     "train.devices",
     "train.epochs",
     "train.huge_pages",
+    "train.patience",
     "train.steps_per_call",
 }
+_MANY_STEPS = 10**6  # of a schedule that is tried before the songs are counted
 
 
 def train_and_evaluate(
@@ -35,14 +42,17 @@ def train_and_evaluate(
     coordinator: str = "",
     processes: int | None = None,
     process: int | None = None,
+    callbacks: "Sequence[Callback]" = (),
 ) -> dict[str, Any]:
     """Encodes, trains, and validates after each epoch.
 
     Args:
         config: as a file of configs/ returns it.
-        workdir: made if it does not exist. If it holds a run of the same config, that goes on.
+        workdir: made if it does not exist. If it holds a run of the same config, that goes on; one
+            that has ended too, if train.epochs is raised.
         coordinator, processes, process: as musicjax.training.devices.join takes them, to train
             together with other processes; by default alone, or as jax.distributed was initialized.
+        callbacks: as musicjax.training.trainer.train takes them.
     Returns:
         the last epoch's metrics, as in metrics.jsonl: train_loss, validation_loss, ...
     Raises:
@@ -55,16 +65,23 @@ def train_and_evaluate(
     plan = build.make_plan(config.data)
 
     from musicjax.models import build_model
-    from musicjax.training import compilation_cache, devices, trainer
-    from musicjax.training.dataset import Examples
+    from musicjax.training import compilation_cache, devices, pretrained, trainer
+    from musicjax.training.checkpoint import has_checkpoint
+    from musicjax.training.dataset import Examples, batches_per_epoch
+    from musicjax.training.optimizer import make_optimizer
 
-    build_model(config, make_encoding(config.data))
+    blank = build_model(config, make_encoding(config.data))
+    optimizer_settings = settings_of(OptimizerSettings, config.train, "train")
+    make_optimizer(optimizer_settings, _MANY_STEPS, blank.shapes)
+    goes_on = has_checkpoint(workdir)
+    if not goes_on:
+        pretrained.check(config)
+    files.expect_writable(Path(workdir))
     # The first process to come encodes, the others wait for it.
     corpus = build.open_corpus(config.data, plan)
     config = _with_settings_of(corpus, config)
     model = build_model(config, corpus.encoding)
     settings = settings_of(TrainSettings, config.train, "train")
-    optimizer_settings = settings_of(OptimizerSettings, config.train, "train")
     example_settings = settings_of(ExampleSettings, config.train, "train")
     folder = Path(workdir)
     if coordinator:
@@ -78,17 +95,22 @@ def train_and_evaluate(
         eval_split = "validation" if validates else "test"
         examples = Examples(corpus, "train", model, example_settings, training=True)
         eval_dataset = Examples(corpus, eval_split, model, example_settings, training=False)
+        steps = settings.epochs * batches_per_epoch(examples, settings.batch_size)
+        optimizer = make_optimizer(optimizer_settings, steps)
+        params = None if goes_on else pretrained.begin(model, config)
         _open_workdir(folder, config, corpus, model.free_fields)
         return trainer.train(
             model,
             examples,
             eval_dataset,
             settings,
-            optimizer_settings,
+            optimizer,
             seed=config.seed,
             workdir=folder,
             mesh=mesh,
             eval_split=eval_split,
+            params=params,
+            callbacks=callbacks,
         )
 
 
@@ -143,8 +165,6 @@ def _check_same_run(
     may_change: set[str],
 ) -> None:
     was, now = flat_fields(before), flat_fields(config)
-    if config.train.schedule != "constant":  # its length shaped the learning rate
-        may_change = may_change - {"train.epochs"}
     for name in sorted((was.keys() | now.keys()) - may_change):
         if was.get(name) != now.get(name):
             raise InputError(
@@ -155,4 +175,9 @@ def _check_same_run(
         raise InputError(
             f"{folder} holds a run on other songs: the files of {config.data.source!r} have "
             "changed since; give another --workdir"
+        )
+    if was["train.epochs"] != now["train.epochs"] and config.train.schedule != "constant":
+        print(
+            f"train.epochs was {was['train.epochs']}: from here on the learning rate follows the "
+            f"{config.train.schedule} schedule over {now['train.epochs']} epochs"
         )

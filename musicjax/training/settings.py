@@ -2,13 +2,17 @@
 config is reported at once.
 """
 
+import ast
 import dataclasses
+from typing import Any
 
 from musicjax.config import (
     ANY,
+    SHARE,
     Config,
     Rule,
     at_least,
+    expect,
     more_than,
     one_of,
     setting,
@@ -16,12 +20,46 @@ from musicjax.config import (
 )
 from musicjax.corpus.build import parse_data
 
+OCTAVE = 12  # semitones
+
+
+def parse_call(text: str) -> tuple[str, dict[str, Any]]:
+    """A name and its arguments, of "adamw(weight_decay=0.01)" or "adam".
+
+    Raises:
+        ValueError: text is no such thing; arguments are numbers, texts and the like, by name.
+    """
+    try:
+        called = ast.parse(text.strip(), mode="eval").body
+    except SyntaxError:
+        raise ValueError(text) from None
+    given = []
+    if isinstance(called, ast.Call) and not called.args:
+        called, given = called.func, called.keywords
+    if not isinstance(called, ast.Name):
+        raise ValueError(text)
+    return called.id, {str(word.arg): ast.literal_eval(word.value) for word in given}
+
+
+def _is_call(text: str) -> bool:
+    try:
+        return parse_call(text) is not None
+    except ValueError:
+        return False
+
+
+def _call_such_as(example: str) -> Rule:
+    return Rule(_is_call, f"a name, with arguments by name if any, such as {example!r}")
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainSettings:
     """The settings of `config.train` for the loop, explained in the configs."""
 
     epochs: int = setting(at_least(1))
+    patience: int = setting(at_least(0, "0: all epochs"))
+    ema: float = setting(SHARE)
+    init_from: str = setting(ANY)
     batch_size: int = setting(at_least(1))
     steps_per_call: int = setting(at_least(1))
     checkpoint_minutes: float = setting(at_least(0))
@@ -34,9 +72,9 @@ class TrainSettings:
 class OptimizerSettings:
     """The settings of `config.train` for the optimizer, explained in the configs."""
 
-    optimizer: str = setting(one_of("rmsprop", "adam", "adadelta"))
+    optimizer: str = setting(_call_such_as("adamw(weight_decay=0.01)"))
     learning_rate: float = setting(more_than(0))
-    schedule: str = setting(one_of("constant", "cosine"))
+    schedule: str = setting(_call_such_as("exponential_decay(decay_rate=0.1)"))
     warmup_steps: int = setting(at_least(0, "0: none"))
     clip_norm: float = setting(at_least(0, "0: none"))
 
@@ -54,16 +92,21 @@ class ExampleSettings:
     shuffle: bool = setting(ANY)
     short_songs: str = setting(one_of("pad", "leave_out"))
     transpose_range: tuple[int, int] = setting(
-        Rule(lambda range: range[0] <= 0 <= range[1], "semitones (down, up), such as (-5, 6)")
+        Rule(
+            lambda range: -OCTAVE <= range[0] <= 0 <= range[1] <= OCTAVE,
+            "semitones (down, up), each within an octave, such as (-5, 6)",
+        )
     )
 
 
 def check_config(config: Config) -> None:
-    """Checks `config.data` and `config.train`; a model checks `config.model`.
+    """Checks `config.seed`, `config.data` and `config.train`; a model checks `config.model`.
 
     Raises:
         InputError: names the first value that is not allowed, and what it may be.
     """
+    seed = config.seed
+    expect(isinstance(seed, int) and 0 <= seed < 2**31, "seed", seed, "0 to 2147483647")
     parse_data(config.data)
     for cls in (TrainSettings, OptimizerSettings, ExampleSettings):
         settings_of(cls, config.train, "train")

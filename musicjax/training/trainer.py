@@ -9,7 +9,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +32,31 @@ from musicjax.training.dataset import (
     ordered_batches,
     training_batches,
 )
-from musicjax.training.optimizer import make_optimizer
-from musicjax.training.settings import OptimizerSettings, TrainSettings
+from musicjax.training.settings import TrainSettings
+from musicjax.training.workdir import load_metrics
+
+# (an epoch's line of metrics.jsonl, the parameters that were measured) -> nothing; the parameters'
+# buffers are given to the next step.
+Callback = Callable[[dict[str, Any], Params], None]
 
 
 def new_state(
-    loss_fn: Callable, params: Params, optimizer: optax.GradientTransformation, batch: Arrays
+    loss_fn: Callable,
+    params: Params,
+    optimizer: optax.GradientTransformation,
+    batch: Arrays,
+    ema: float = 0.0,
 ) -> TrainState:
-    """The state before the first step; `batch` is one of those to come."""
+    """The state before the first step; `batch` is one of those to come. With `ema` the parameters'
+    moving average is kept.
+    """
     sums = jax.eval_shape(loss_fn, params, batch, None)[1]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         optimizer=optimizer.init(params),
         sums=jax.tree.map(jnp.zeros_like, sums),
+        ema=jax.tree.map(jnp.copy, params) if ema else None,  # each is donated
     )
 
 
@@ -55,6 +66,7 @@ def make_train_steps(
     seed: int,
     mesh: Mesh | None = None,
     gather: Callable | None = None,
+    ema: float = 0.0,
 ) -> Callable:
     """Compiles several training steps as one call, to which the state's buffers are donated.
 
@@ -64,6 +76,8 @@ def make_train_steps(
         seed: of dropout; each step's draws depend on it and on the step's number alone.
         mesh: the devices that share a batch; where the arguments are, by default.
         gather: (data, indices) -> batch, where the corpus's data is on the devices.
+        ema: what the moving average of the parameters keeps of itself in a step; less in the first
+            ones, so that it does not remember the beginning. 0: there is none.
     Returns:
         (state, batches, count, data) -> state, losses: `batches`, or with `gather` the indices of
         batches, are stacked along a leading axis K, the first `count` of them are used, losses is
@@ -76,6 +90,10 @@ def make_train_steps(
         update, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, update)
         sums = jax.tree.map(jnp.add, state.sums, sums)
+        if state.ema is not None:
+            kept = jnp.minimum(ema, (1 + state.step) / (10 + state.step))
+            average = jax.tree.map(lambda a, p: a + (1 - kept) * (p - a), state.ema, params)
+            state = state._replace(ema=average)
         return state._replace(
             step=state.step + 1, params=params, optimizer=optimizer_state, sums=sums
         ), loss
@@ -129,14 +147,20 @@ def train(
     examples: Examples,
     eval_dataset: Examples,
     settings: TrainSettings,
-    optimizer_settings: OptimizerSettings,
+    optimizer: optax.GradientTransformation,
     *,
     seed: int,
     workdir: Path,
     mesh: Mesh,
     eval_split: str = "validation",
+    params: Params | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
     """Trains to the last epoch, from the last checkpoint if the work dir has one.
+
+    With a patience it ends earlier, when so many epochs have not been better than the best before.
+    That is for data that a model soon knows by heart; a schedule that falls until the last epoch
+    is then cut short, so it is best given time: a quarter of the epochs.
 
     Where several processes train together, each calls it; the first writes and prints.
 
@@ -145,12 +169,14 @@ def train(
         examples: to train on.
         eval_dataset: examples to measure after each epoch.
         settings: of the loop.
-        optimizer_settings: of the updates.
+        optimizer: of musicjax.training.optimizer.
         seed: of the parameters, the order of examples, and dropout.
         workdir: holds config.json already.
         mesh: the devices that share each batch.
         eval_split: the split of `eval_dataset`. The checkpoint that does best on "validation" is
             kept; nothing is chosen by "test".
+        params: to begin with; default: drawn from the seed.
+        callbacks: called after each epoch, when it is saved.
     Returns:
         the last epoch's line of metrics.jsonl.
     Raises:
@@ -170,14 +196,24 @@ def train(
         short = dataset.short_songs
         also = f", {short} songs shorter than one" if short else ""
         print(f"{name}: {len(dataset)} examples of {model.window} {model.encoding.element}s{also}")
+    low, high = examples.transpose_range
+    if (low, high) != (0, 0):
+        print(
+            f"training examples are moved by {low} to {high} semitones, and what the "
+            f"{model.encoding.name} do not hold is left out: {examples.lost_by_transposing():.1%}"
+        )
 
     # --- model and optimizer ----------------------------------------------------------------
-    optimizer = make_optimizer(optimizer_settings, total_steps)
+    ema, patience = settings.ema, settings.patience
+    if patience and eval_split != "validation":
+        print("there are no validation songs, so train.patience has no effect")
+        patience = 0
     one_batch = next(ordered_batches(eval_dataset, batch_size))
     # The state owns the parameters: its buffers are donated to the first call.
-    state = new_state(model.loss, model.init(seed), optimizer, one_batch)
+    params = model.init(seed) if params is None else params
+    state = new_state(model.loss, params, optimizer, one_batch, ema)
     gather, gather_eval = (examples.gather, eval_dataset.gather) if cached else (None, None)
-    train_steps = make_train_steps(model.loss, optimizer, seed, mesh, gather)
+    train_steps = make_train_steps(model.loss, optimizer, seed, mesh, gather, ema)
     evaluate = make_evaluate(model, mesh, gather_eval)
     size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     on = f" on {mesh.size} devices" if mesh.size > 1 else ""
@@ -196,13 +232,14 @@ def train(
             state = checkpoints.restore(state, batches)
             print(f"going on from step {int(state.step)}")
         writer = None
-        lines = _read_metrics(workdir, before=int(state.step))
+        # What a lost checkpoint had reached is dropped.
+        lines = [line for line in load_metrics(workdir) if line["step"] <= int(state.step)]
         stopped = stack.enter_context(_stop_signal())
 
         # --- loop ---------------------------------------------------------------------------
         step = int(state.step)
         saved_at = time.monotonic()
-        while step < total_steps:
+        while step < total_steps and not _out_of_patience(lines, patience, step):
             epoch, done = divmod(step, steps_per_epoch)
             started, trained_on = time.monotonic(), 0
             progress = tqdm(
@@ -211,7 +248,7 @@ def train(
                 desc=f"epoch {epoch + 1}/{settings.epochs}",
                 unit="step",
                 leave=False,
-                disable=not devices.is_first(),
+                disable=None if devices.is_first() else True,  # None: only a terminal has a bar
             )
             for group in _groups(batches, settings.steps_per_call, steps_per_epoch - done):
                 count = len(group)
@@ -243,7 +280,7 @@ def train(
             # --- end of an epoch ------------------------------------------------------------
             trained = model.metrics(jax.tree.map(float, state.sums))
             eval_batches = ordered_batches(eval_dataset, batch_size, indices_only=cached)
-            measured = evaluate(state.params, eval_batches, data)
+            measured = evaluate(state.averaged, eval_batches, data)
             if not np.isfinite(measured["loss"]):
                 raise InputError(_not_finite(f"{eval_split} loss", measured["loss"], step, workdir))
             state = state._replace(sums=jax.tree.map(jnp.zeros_like, state.sums))
@@ -270,9 +307,31 @@ def train(
             checkpoints.save(state, batches, scored)
             saved_at = time.monotonic()
             print(_describe(line, settings.epochs, eval_split, model.summary), flush=True)
+            for callback in callbacks:
+                callback(line, state.averaged)
             if step < total_steps and devices.gather(stopped.is_set()).any():
                 raise _stopped(step)
+        if step < total_steps:
+            print(
+                f"ends here: {patience} epochs without a better validation loss (train.patience; "
+                "raise it to go on)"
+            )
+    if eval_split == "validation":
+        best = best_line(lines, eval_split)
+        print(f"the best epoch: {best['epoch']}, validation loss {best['validation_loss']:.4g}")
     return lines[-1]
+
+
+def best_line(lines: list[dict[str, Any]], eval_split: str) -> dict[str, Any]:
+    """The line of metrics.jsonl with the lowest loss, the first of several."""
+    return min(lines, key=lambda line: line[f"{eval_split}_loss"])
+
+
+def _out_of_patience(lines: list[dict[str, Any]], patience: int, step: int) -> bool:
+    """Whether `patience` epochs were no better than one before them; at an epoch's end alone."""
+    if not patience or not lines or lines[-1]["step"] != step:
+        return False
+    return lines[-1]["epoch"] - best_line(lines, "validation")["epoch"] >= patience
 
 
 def _fits(data: np.ndarray, megabytes: float) -> bool:
@@ -345,15 +404,6 @@ def _stop_signal() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _read_metrics(workdir: Path, before: int) -> list[dict]:
-    """The lines of metrics.jsonl up to a step; what a lost checkpoint had reached is dropped."""
-    path = workdir / "metrics.jsonl"
-    if not path.exists():
-        return []
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return [line for line in lines if line["step"] <= before]
-
-
 def _describe(line: dict[str, Any], epochs: int, eval_split: str, summary: tuple[str, ...]) -> str:
     def part(prefix: str) -> str:
         shown = [name for name in summary if f"{prefix}_{name}" in line]
@@ -382,7 +432,7 @@ def plot_losses(
 
     epochs = [line["epoch"] for line in lines]
     name = f"{eval_split}_loss"
-    best = min(lines, key=lambda line: line[name])
+    best = best_line(lines, eval_split)
     training = "training (with dropout)" if dropout else "training"
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot(xlabel="epoch", ylabel=f"loss ({unit})")

@@ -4,12 +4,15 @@
     vocabulary.json    what the encoding found in the songs, if it finds anything
     songs/             the corpus: test songs to measure, training songs to compare with
     checkpoints/       the last and the best (lowest validation loss) by Orbax
-    metrics.jsonl      one line an epoch; TensorBoard's events and loss.png show the same
+    metrics.jsonl      one line an epoch; loss.png shows the losses
+    events.out.tfevents.*    the same for TensorBoard: tensorboard --logdir=WORKDIR
+    baseline.json      the model beside the strongest simple baseline
 
 Nothing outside it is needed: it can be moved to another machine.
 """
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +28,43 @@ from musicjax.models.base import Model, Params
 from musicjax.system import files
 from musicjax.training.checkpoint import Checkpoints, has_checkpoint
 
-FORMAT = 7
+FORMAT = 8
+
+
+class Standing(NamedTuple):
+    """A model beside the strongest simple baseline, where musicjax.train has measured them.
+
+    Attributes:
+        step: of the model's checkpoint, its best.
+        split: of the songs that both were measured on.
+        metric: what was measured; less is better.
+        model: of the model, class weights taken out.
+        name: of the baseline.
+        baseline: of the baseline.
+    """
+
+    step: int
+    split: str
+    metric: str
+    model: float
+    name: str
+    baseline: float
+
+    def __str__(self) -> str:
+        return (
+            f"on the {self.split} songs: {self.metric} {self.model:.4g}; "
+            f"{self.name} {self.baseline:.4g}"
+        )
+
+    @property
+    def warning(self) -> str | None:
+        """A line about a model that has lost to the baseline."""
+        if self.model < self.baseline:
+            return None
+        return (
+            f"warning: this model is no better than what needs no network ({self}); give it more "
+            "songs, more epochs, or fewer units"
+        )
 
 
 class Trained(NamedTuple):
@@ -61,6 +100,38 @@ def load_songs(workdir: str | Path) -> Corpus:
     return Corpus.load(Path(workdir) / "songs")
 
 
+def save_standing(workdir: str | Path, standing: Standing) -> None:
+    """Writes baseline.json."""
+    text = json.dumps(standing._asdict(), indent=2)
+    files.write_text(Path(workdir) / "baseline.json", text + "\n")
+
+
+def load_standing(workdir: str | Path) -> Standing | None:
+    """How a model stands beside its baseline; None where that was not measured."""
+    path = Path(workdir) / "baseline.json"
+    try:
+        return Standing(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: damaged ({error!r}); delete it") from None
+
+
+def load_metrics(workdir: str | Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl, one an epoch; [] before the first.
+
+    Raises:
+        InputError: damaged.
+    """
+    path = Path(workdir) / "metrics.jsonl"
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: damaged ({error}); train again in a new --workdir") from None
+
+
 def save_config(workdir: Path, config: Config, fingerprint: str) -> None:
     """Writes config.json."""
     saved = {"format": FORMAT, "corpus": fingerprint, "config": config.to_dict()}
@@ -80,7 +151,8 @@ def load_config(workdir: str | Path) -> tuple[Config, str]:
     except FileNotFoundError:
         raise InputError(
             f"{workdir}: not a work dir (no config.json); train one by "
-            f"python -m musicjax.train --config=configs/vocab.py --workdir={workdir}"
+            "python -m musicjax.train --config=configs/vocab.py "
+            f"--workdir={shlex.quote(str(workdir))}"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: damaged ({error!r}); train again in a new --workdir") from None
@@ -103,6 +175,16 @@ def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: restored(value) for name, value in fields.items()}
 
 
+def load_model(workdir: str | Path) -> tuple[Model, Config]:
+    """The model of a work dir, without its parameters, and the config.
+
+    Raises:
+        InputError: no work dir, or one of another version.
+    """
+    config, _ = load_config(workdir)
+    return build_model(config, make_encoding(config.data).load(Path(workdir))), config
+
+
 def load_trained(workdir: str | Path, which: str = "best") -> Trained:
     """The model of a work dir.
 
@@ -112,8 +194,7 @@ def load_trained(workdir: str | Path, which: str = "best") -> Trained:
     Raises:
         InputError: no work dir, no checkpoint in it, or one of another version.
     """
-    config, _ = load_config(workdir)
-    model = build_model(config, make_encoding(config.data).load(Path(workdir)))
+    model, config = load_model(workdir)
     if not has_checkpoint(workdir):
         raise InputError(f"{workdir}: no checkpoint yet; train for at least one epoch")
     with Checkpoints(workdir) as checkpoints:

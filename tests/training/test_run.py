@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import load_config, model_of
 from flax import nnx
-from runs import config_of, trained
+from runs import config_of, lines, trained
 
 from musicjax.corpus import build
 from musicjax.errors import InputError
@@ -68,12 +68,17 @@ def test_what_may_change_when_a_run_goes_on(folder, tmp_path):
         train_and_evaluate(config, tmp_path)
 
 
-def test_a_schedule_fixes_the_number_of_epochs(folder, tmp_path):
-    config = config_of(folder, epochs=1, schedule="cosine")
+def test_a_schedule_is_stretched_over_more_epochs(folder, tmp_path, capsys):
+    config = config_of(folder, "vocab", "tiny_causal", epochs=1)
+    assert config.train.schedule == "cosine"
     train_and_evaluate(config, tmp_path)
     config.train.epochs = 2
-    with pytest.raises(InputError, match=r"holds a run with train\.epochs=1, now it is 2"):
-        train_and_evaluate(config, tmp_path)
+    for _ in range(2):  # the second time it has ended
+        assert train_and_evaluate(config, tmp_path)["epoch"] == 2
+    said = capsys.readouterr().out
+    assert said.count("train.epochs was 1: from here on the learning rate follows the cosine") == 1
+    first, second = lines(tmp_path)
+    assert second["train_loss"] < first["train_loss"]
 
 
 def test_the_causal_lstm_is_trained_generates_and_beats_counting_alone(folder, tmp_path):
@@ -103,7 +108,7 @@ def test_the_causal_lstm_is_trained_generates_and_beats_counting_alone(folder, t
     assert len(from_nothing.passage.elements) == 20
 
 
-@pytest.mark.parametrize("variant", ["best", "best_large", "quick"])
+@pytest.mark.parametrize("variant", ["best", "best_large", "keys", "quick"])
 def test_every_variant_of_the_causal_lstm_trains_two_steps(variant, folder, tmp_path):
     config = config_of(folder, "vocab", variant, epochs=2, window=16, steps_per_call=2)
     config.model.update(embedding_size=8, hidden_size=8)
@@ -186,7 +191,9 @@ def test_piano_rolls_are_trained_and_measured_in_their_own_splits(tmp_path):
         ("vocab", {"test_share": 0.95}, "data.test_share"),
         ("vocab", {"most_qpm": 10.0}, "data.most_qpm is 10.0; expected more than 20"),
         ("vocab", {"decade": 1970}, "data.table"),
-        ("vocab", {"transpose_range": (-1, 1)}, "tokens cannot be transposed"),
+        ("vocab", {"optimizer": "adamv"}, "train.optimizer is 'adamv'; did you mean adam."),
+        ("vocab", {"schedule": "cosine(alpha=0.1, x=1)"}, "which has no 'x'"),
+        ("vocab", {"init_from": "/none"}, r"/none: not a work dir \(no config.json\)"),
         ("vocab", {"kernel": "cudnn"}, "model.kernel is 'cudnn', but training would run on"),
         ("vocab", {"encoding": "midi"}, "data.encoding is 'midi'; expected one of tokens"),
         ("vocab", {"name": "gru"}, "model.name is 'gru'; expected one of token_lstm"),
