@@ -5,8 +5,8 @@
 Takes some 30 minutes on two cores; the first time one more, to read Bach's chorales from music21.
 Each benchmark is a process of its own, one after another, with nothing beside it. Their lines of
 JSON are collected in benchmarks/results/summary.json, each with its machine, versions and date, and
-the table of targets in the README is made from that. With --only a part is measured again and the
-rest stays; with --table nothing is measured.
+the table of targets in docs/speed.md is made from that. With --only a part is measured again and
+the rest stays; with --table nothing is measured.
 
 Peers that are not installed (PyTorch and Keras, extra `bench`) are left out, and so is
 benchmarks.polyphonic, whose sets of piano rolls are not here to be had: what depends on them says
@@ -14,6 +14,7 @@ benchmarks.polyphonic, whose sets of piano rolls are not here to be had: what de
 """
 
 import argparse
+import contextlib
 import json
 import statistics
 import subprocess
@@ -29,7 +30,7 @@ from musicjax.system import workers
 
 ROOT = Path(__file__).parent.parent
 SUMMARY = ROOT / "benchmarks" / "results" / "summary.json"
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "speed.md"
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 # By name in the summary: the module and its flags.
 RUNS = {
@@ -48,6 +49,7 @@ RUNS = {
     "startup": ("startup",),
     "encode": ("encode", "--source=chorales"),
     "novelty": ("novelty", "--elements=2000000"),
+    "render": ("render", "--songs=3"),
     "scaling": ("scaling", "--few"),
 }
 MODULES = tuple(dict.fromkeys(module for module, *_ in RUNS.values()))
@@ -84,9 +86,11 @@ def making(pieces: int, ours: str, theirs: str, key: str) -> Callable[[dict], fl
 
 
 class Figure(NamedTuple):
-    """One measured number of a row.
+    """One measured number: a row of the table.
 
     Attributes:
+        work: what is done.
+        unit: what the number counts.
         run: its name in the summary.
         read: the number from that run's result; KeyError if a peer took no part.
         text: how it is shown.
@@ -94,138 +98,169 @@ class Figure(NamedTuple):
         at_most: it should stay under the target.
     """
 
+    work: str
+    unit: str
     run: str
     read: Callable[[dict], float]
     text: str
     target: float
     at_most: bool = False
 
+    def row(self, summary: dict) -> str:
+        """Its row, from a summary's entries by name."""
+        unit = " %" * self.text.endswith("%")
+        target = f"{'under' if self.at_most else 'at least'} {self.target:g}{unit}"
+        measured, reached = "", "not measured"
+        if self.run in summary:
+            with contextlib.suppress(KeyError):  # a peer of it took no part
+                value = self.read(summary[self.run]["result"])
+                measured = self.text.format(value)
+                missed = value >= self.target if self.at_most else value < self.target
+                reached = "no" if missed else "yes"
+        return f"| {self.work} | {self.unit} | {target} | {measured} | {reached} |"
 
-def step_figures(run: str, label: str, peer: str, ratio: float, roof: float) -> list[Figure]:
+
+def step_figures(work: str, run: str, peer: str, ratio: float, roof: float) -> list[Figure]:
+    name = {"torch": "PyTorch", "torch batched": "PyTorch, batched"}[peer]
     return [
-        Figure(run, training(peer), f"{label}{{:.2f}} x", ratio),
-        Figure(run, training_roof, f"{label}{{:.2f}} of the roof", roof),
+        Figure(work, f"times as fast as {name}", run, training(peer), "{:.2f}", ratio),
+        Figure(work, "share of the roof", run, training_roof, "{:.2f}", roof),
     ]
 
 
 TOKENS, STEPS = "tokens_per_second", "steps_per_second"
-ROWS: list[tuple[str, str, list[Figure]]] = [
-    (
-        "train the paper's bi-axial network, batch 10 and 32",
-        "1.2 x PyTorch, batched, each with its better allocator; 0.45 of the roof",
-        [
-            *step_figures("nsm 10", "10: ", "torch batched", 1.2, 0.45),
-            *step_figures("nsm 32", "32: ", "torch batched", 1.2, 0.45),
-        ],
+FIGURES: list[Figure] = [
+    *step_figures(
+        "train the paper's bi-axial network, 10 songs a batch", "nsm 10", "torch batched", 1.2, 0.45
     ),
-    (
-        "train the token model, Table 2",
-        "1.0 x PyTorch, each with its better allocator; 0.75 of the roof",
-        step_figures("vocab", "", "torch", 1.0, 0.75),
+    *step_figures("the same, 32 songs a batch", "nsm 32", "torch batched", 1.2, 0.45),
+    *step_figures("train the token model of the paper's Table 2", "vocab", "torch", 1.0, 0.75),
+    Figure(
+        "make tokens, one piece",
+        "times as fast as PyTorch",
+        "generate",
+        making(1, "windowed", "torch", TOKENS),
+        "{:.2f}",
+        1.2,
     ),
-    (
-        "make tokens, 1 and 64 pieces",
-        "1.2 x PyTorch; 8 x Keras `predict` at 1; 0.6 of the roof at 64",
-        [
-            Figure("generate", making(1, "windowed", "torch", TOKENS), "1: {:.2f} x", 1.2),
-            Figure("generate", making(1, "windowed", "keras", TOKENS), "1: {:.2f} x Keras", 8),
-            Figure("generate", making(64, "windowed", "torch", TOKENS), "64: {:.2f} x", 1.2),
-            Figure(
-                "generate",
-                lambda result: of_run(result, 64, "windowed", "of_the_roof"),
-                "64: {:.2f} of the roof",
-                0.6,
-            ),
-        ],
+    Figure(
+        "make tokens, one piece",
+        "times as fast as Keras `predict`",
+        "generate",
+        making(1, "windowed", "keras", TOKENS),
+        "{:.2f}",
+        8,
     ),
-    (
-        "make tokens, `causal` (its loss: see Tokens)",
-        "20 x the windowed model at 1 piece",
-        [Figure("generate", making(1, "causal", "windowed", TOKENS), "{:.1f} x", 20)],
+    Figure(
+        "make tokens, one piece",
+        "`model.causal`, times as fast as the window read again",
+        "generate",
+        making(1, "causal", "windowed", TOKENS),
+        "{:.1f}",
+        20,
     ),
-    (
-        "make note states, 1 and 64 pieces",
-        "10 x a PyTorch loop over notes",
-        [
-            Figure(
-                f"sampling {variant}",
-                making(pieces, "musicjax", "torch", STEPS),
-                f"`{variant}` {pieces}: {{:.1f}} x",
-                10,
-            )
-            for variant in ("best", "johnson")
-            for pieces in (1, 64)
-        ],
+    Figure(
+        "make tokens, 64 pieces",
+        "times as fast as PyTorch",
+        "generate",
+        making(64, "windowed", "torch", TOKENS),
+        "{:.2f}",
+        1.2,
     ),
-    (
-        "make a batch",
-        "under 1 % of the step, both models",
-        [
-            Figure(
-                "input pipeline",
-                lambda result, name=name: 100 * result["resident_share_of_step"][name],
-                f"{name} {{:.2f}} %",
-                1,
-                at_most=True,
-            )
-            for name in ("vocab table2", "vocab quick", "biaxial paper", "biaxial best")
-        ],
+    Figure(
+        "make tokens, 64 pieces",
+        "share of the roof",
+        "generate",
+        lambda result: of_run(result, 64, "windowed", "of_the_roof"),
+        "{:.2f}",
+        0.6,
     ),
-    (
-        "start",
-        "`--help` under 1 s; first step under 20 s cold, 9 s cached",
-        [
-            Figure(
-                "startup",
-                lambda result: max(result["train_help_s"], result["generate_help_s"]),
-                "help {:.2f} s",
-                1,
-                at_most=True,
-            ),
-            Figure(
-                "startup", lambda result: result["first_step_cold_s"], "cold {:.1f} s", 20, True
-            ),
-            Figure(
-                "startup",
-                lambda result: max(result["first_step_cached_s"]),
-                "cached {:.1f} s",
-                9,
-                at_most=True,
-            ),
-        ],
+    *(
+        Figure(
+            f"make note states by `{variant}`, {'one piece' if pieces == 1 else '64 pieces'}",
+            "times as fast as a PyTorch loop over notes",
+            f"sampling {variant}",
+            making(pieces, "musicjax", "torch", STEPS),
+            "{:.1f}",
+            10,
+        )
+        for variant in ("best", "johnson")
+        for pieces in (1, 64)
     ),
-    (
-        "train on two host devices",
-        "1.3 x one device, on two cores",
-        [
-            Figure("nsm 10", training("one device"), "nsm 10: {:.2f} x", 1.3),
-            Figure("nsm 32", training("one device"), "32: {:.2f} x", 1.3),
-            Figure("vocab quick", training("one device"), "vocab quick {:.2f} x", 1.3),
-        ],
+    *(
+        Figure(
+            f"make a batch for {label}",
+            "share of the training step",
+            "input pipeline",
+            lambda result, name=name: 100 * result["resident_share_of_step"][name],
+            "{:.2f} %",
+            1,
+            at_most=True,
+        )
+        for name, label in {
+            "vocab table2": "Table 2",
+            "vocab quick": "the small token model",
+            "biaxial paper": "the paper's bi-axial network",
+            "biaxial best": "`nsm.py:best`",
+        }.items()
+    ),
+    Figure(
+        "a song as sound, on one core",
+        "times real time",
+        "render",
+        lambda result: result["times_real_time"]["sound"],
+        "{:.0f}",
+        60,
+    ),
+    Figure(
+        "answer `--help`",
+        "seconds",
+        "startup",
+        lambda result: max(result["train_help_s"], result["generate_help_s"]),
+        "{:.2f}",
+        1,
+        at_most=True,
+    ),
+    Figure(
+        "first training step, nothing compiled yet",
+        "seconds from the command",
+        "startup",
+        lambda result: result["first_step_cold_s"],
+        "{:.1f}",
+        20,
+        at_most=True,
+    ),
+    Figure(
+        "first training step, compiled before",
+        "seconds from the command",
+        "startup",
+        lambda result: max(result["first_step_cached_s"]),
+        "{:.1f}",
+        9,
+        at_most=True,
+    ),
+    *(
+        Figure(
+            f"train on two host devices, {label}",
+            "times as fast as one device",
+            run,
+            training("one device"),
+            "{:.2f}",
+            1.3,
+        )
+        for run, label in {
+            "nsm 10": "the paper's bi-axial network, 10 songs",
+            "nsm 32": "the same, 32 songs",
+            "vocab quick": "the small token model",
+        }.items()
     ),
 ]
 
 
 def table(summary: dict) -> str:
     """The targets and what was measured, in Markdown, from a summary's entries by name."""
-    lines = ["| work | target | measured | reached |", "|---|---|---|---|"]
-    for work, target, figures in ROWS:
-        measured, missed, missing = [], [], False
-        for figure in figures:
-            try:
-                value = figure.read(summary[figure.run]["result"])
-            except KeyError:  # the run, or a peer of it
-                missing = True
-                continue
-            text = figure.text.format(value)
-            measured.append(text)
-            if value >= figure.target if figure.at_most else value < figure.target:
-                missed.append(text)
-        reached = f"no: {', '.join(missed)}" if missed else "yes" if measured else "not measured"
-        if missing and measured:
-            reached += "; not all measured"
-        lines.append(f"| {work} | {target} | {', '.join(measured)} | {reached} |")
-    return "\n".join(lines)
+    head = "| work | figure | target | measured | reached |\n|---|---|---|---|---|"
+    return "\n".join([head, *(figure.row(summary) for figure in FIGURES)])
 
 
 def origin(summary: dict) -> str:
@@ -243,12 +278,12 @@ def origin(summary: dict) -> str:
     return f"`python -m benchmarks`, {when}: {machines}; {', '.join(sorted(versions))}."
 
 
-def with_table(readme: str, summary: dict) -> str:
-    """The README with the table between its two marks."""
-    before, found, rest = readme.partition(BEGIN)
+def with_table(page: str, summary: dict) -> str:
+    """The page with the table between its two marks."""
+    before, found, rest = page.partition(BEGIN)
     _, found_end, after = rest.partition(END)
     if not (found and found_end):
-        raise SystemExit(f"README.md has no {BEGIN} and {END}; put them where the table belongs")
+        raise SystemExit(f"{PAGE} has no {BEGIN} and {END}; put them where the table belongs")
     says = f"{table(summary)}\n\n{origin(summary)}" if summary else table(summary)
     return f"{before}{BEGIN}\n{says}\n{END}{after}"
 
@@ -281,7 +316,9 @@ def main() -> None:
     )
     parser.add_argument("--only", help=f"modules, with commas between: {','.join(MODULES)}")
     parser.add_argument(
-        "--table", action="store_true", help="only write the README's table again, from the summary"
+        "--table",
+        action="store_true",
+        help="only write the table of docs/speed.md again, from the summary",
     )
     arguments = parser.parse_args()
     only = MODULES if arguments.only is None else arguments.only.split(",")
@@ -313,7 +350,7 @@ def main() -> None:
         # After each, so that one that is stopped keeps what was measured.
         summary = {key: summary[key] for key in RUNS if key in summary}
         SUMMARY.write_text(json.dumps(summary, indent=1) + "\n")
-    README.write_text(with_table(README.read_text(), summary))
+    PAGE.write_text(with_table(PAGE.read_text(), summary))
     print(f"\n{table(summary)}\n")
     if not arguments.table:
         if missing := [package for package in ("torch", "keras") if not versions[package]]:

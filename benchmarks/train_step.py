@@ -219,9 +219,9 @@ def serve(run, flops: float) -> None:
 class Process:
     """One runner in a process of its own, as a user's program is, with an allocator."""
 
-    def __init__(self, name: str, environment: dict[str, str]):
+    def __init__(self, module: str, arguments: list[str], environment: dict[str, str]):
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.train_step", *sys.argv[1:], f"--serve={name}"],
+            [sys.executable, "-m", module, *arguments],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -239,8 +239,12 @@ class Process:
     def end(self) -> dict:
         """What is known of the process, which is over then."""
         known = self.ask("end")
-        self._process.communicate()
+        self.close()
         return known
+
+    def close(self) -> None:
+        """Ends the process and waits for it."""
+        self._process.communicate()
 
 
 def measure(names: list[str], environment: dict[str, str], rounds: int) -> tuple[dict, dict, dict]:
@@ -249,7 +253,8 @@ def measure(names: list[str], environment: dict[str, str], rounds: int) -> tuple
     """
     processes, first = {}, {}
     for name in names:
-        processes[name] = Process(name, environment)
+        command = [*sys.argv[1:], f"--serve={name}"]
+        processes[name] = Process("benchmarks.train_step", command, environment)
         first[name] = processes[name].ask("run")
         processes[name].ask("run")
     times = {name: [] for name in names}

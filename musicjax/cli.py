@@ -1,35 +1,38 @@
 """What all command lines share: parsing, one-line errors with status 2, and a quick --help."""
 
+import contextlib
 import dataclasses
-import difflib
 import errno
+import functools
 import os
-import runpy
+import select
 import sys
 import threading
 import typing
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from musicjax import config_file
 from musicjax.config import flat_fields
-from musicjax.errors import InputError
+from musicjax.errors import InputError, one_line
 
 T = TypeVar("T")
 _CONFIG = "config"
+_HELP = f"--help={_CONFIG}"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_BROKEN_PIPE = 128 + 13  # what a shell makes of SIGPIPE
 
 
 def define_config() -> None:
-    """Defines --config=FILE.py[:variant], with --config.x.y=value for each of its fields."""
+    """Defines --config=NAME[:variant], with --config.x.y=value for each of its fields."""
     config_flags.DEFINE_config_file(
         _CONFIG,
         None,
-        "Config file, such as configs/vocab.py, or configs/vocab.py:quick for a variant. Set "
-        "any of its fields by --config.x.y=value.",
+        "Config, such as vocab, or vocab:quick for a variant; or a file, such as configs/vocab.py. "
+        "Set any of its fields by --config.x.y=value; --help=config says what they are.",
         lock_config=True,
     )
     flags.mark_flag_as_required(_CONFIG)
@@ -59,11 +62,12 @@ def parsed_options(options: Callable[..., T], values: Any) -> T:
     return options(**{name: values[name].value for name in names})
 
 
-def run(main: Callable, define_flags: Callable[[], None]) -> None:
-    """Runs a command: parses the flags, then main(flags).
+def run(main: Callable, define_flags: Callable[[], None], *, arguments: bool = False) -> None:
+    """Runs a command: parses the flags, then main(flags); with `arguments` main(flags, words), with
+    the words that are no flags.
 
     An InputError, a wrong flag and a full disk each end it with one line and status 2; --debug
-    shows the traceback.
+    shows the traceback. Where what it prints is no longer read, as by `| head`, it ends quietly.
     """
     flags.DEFINE_bool("debug", False, "Show tracebacks.")
     define_flags()
@@ -73,14 +77,21 @@ def run(main: Callable, define_flags: Callable[[], None]) -> None:
         threading.excepthook = _thread_excepthook
     for flag in flags.FLAGS.flags_by_module_dict()[__name__]:
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # --help shows these too
+
+    def call(words: list[str]) -> None:
+        main(flags.FLAGS, *([words[1:]] if arguments else []))
+        sys.stdout.flush()
+
     try:
-        app.run(lambda _: main(flags.FLAGS), flags_parser=_parse)
+        app.run(call, flags_parser=functools.partial(_parse, arguments=arguments))
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            sys.exit(_BROKEN_PIPE)
         message = _message(error)
         # The flag may be unparsed here, so look at the command line itself.
         if message is None or "--debug" in sys.argv:
             raise
-        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        print(f"error: {one_line(' '.join(message.split()))}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as stop:
         # absl ends --help with status 1.
@@ -93,6 +104,18 @@ def run(main: Callable, define_flags: Callable[[], None]) -> None:
 def _thread_excepthook(arguments: threading.ExceptHookArgs) -> None:
     if arguments.exc_value is None or _message(arguments.exc_value) is None:
         threading.__excepthook__(arguments)
+
+
+def _nobody_reads() -> bool:
+    """Whether it is standard output whose reader is gone; it is then given up."""
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(sys.stdout, select.POLLERR)
+        if not poll.poll(0):
+            return False
+    # Or else Python says so once more when it ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _message(error: BaseException) -> str | None:
@@ -108,49 +131,47 @@ def _message(error: BaseException) -> str | None:
     return None
 
 
-def _parse(argv: list[str]) -> list[str]:
-    path, _ = _config_file(argv)
-    if path and not Path(path).is_file():
-        raise InputError(f"--config={path}: no such config file; expected as configs/vocab.py")
+def _parse(argv: list[str], *, arguments: bool) -> list[str]:
+    name, place = _config_name(argv)
+    if _HELP in argv and _CONFIG in flags.FLAGS:
+        print(config_file.explain(name) if name else config_file.describe())
+        sys.exit(0)
+    loading = contextlib.nullcontext()
+    if name:
+        file = config_file.find(name)
+        # First, as ml_collections wants it to be, wherever the user has put it; it looks there.
+        argv = [argv[0], f"--{_CONFIG}={file}", *argv[1 : place[0]], *argv[place[1] :]]
+        sys.argv = argv
+        loading = config_file.importable(file.path)
     try:
-        rest = flags.FLAGS(argv)
+        with loading:
+            rest = flags.FLAGS(argv)
     except flags.Error as error:
         # An error in a config file comes with its traceback; the last line is the error itself.
         line = str(error).strip().splitlines()[-1]
         raise InputError(f"{line}; see --help") from error
     except (AttributeError, KeyError, TypeError) as error:
-        raise InputError(_unknown_field(argv) or str(error)) from error
-    if len(rest) > 1:
+        raise InputError(_unknown_field(name, argv) or str(error)) from error
+    if len(rest) > 1 and not arguments:
         raise InputError(f"unexpected argument {rest[1]!r}; flags look like --name=value")
     return rest
 
 
-def _config_file(argv: list[str]) -> tuple[str, str]:
-    """The file and the variant of --config=FILE:variant."""
-    words = iter(argv)
-    for word in words:
-        name, _, value = word.partition("=")
-        if name.lstrip("-") == _CONFIG:
-            path, _, variant = (value or next(words, "")).partition(":")
-            return path, variant
-    return "", ""
+def _config_name(argv: list[str]) -> tuple[str, tuple[int, int]]:
+    """The value of --config=NAME or --config NAME, "" without one; from and to which word it is."""
+    for i, word in enumerate(argv):
+        flag, equals, value = word.partition("=")
+        if flag in (f"-{_CONFIG}", f"--{_CONFIG}"):
+            return (value, (i, i + 1)) if equals else ("".join(argv[i + 1 : i + 2]), (i, i + 2))
+    return "", (0, 0)
 
 
-def _unknown_field(argv: list[str]) -> str | None:
-    """A line about the first --config.x.y that the config does not have."""
-    path, variant = _config_file(argv)
-    fields = list(flat_fields(runpy.run_path(path)["get_config"](variant)))
+def _unknown_field(name: str, argv: list[str]) -> str | None:
+    """A line about the first --config.x.y that a config does not have."""
+    config = config_file.get_config(name)
     prefix = f"--{_CONFIG}."
     for word in argv:
-        name = word.partition("=")[0].removeprefix(prefix)
-        if word.startswith(prefix) and name not in fields:
-            ends = {field.rpartition(".")[2]: field for field in fields}
-            end = name.rpartition(".")[2]
-            if end in ends:  # it is in another group
-                close = [ends[end]]
-            else:
-                close = difflib.get_close_matches(name, fields, 1)
-                close = close or [ends[e] for e in difflib.get_close_matches(end, ends, 1)]
-            hint = f"did you mean {close[0]}?" if close else f"fields are {', '.join(fields)}"
-            return f"unknown config field {name!r}; {hint}"
+        field = word.partition("=")[0].removeprefix(prefix)
+        if word.startswith(prefix) and field not in flat_fields(config):
+            return config_file.unknown_field(field, config)
     return None

@@ -10,7 +10,7 @@ command goes on. musicjax.train encodes by itself, and caches.
 from pathlib import Path
 from typing import Any
 
-from musicjax import cli
+from musicjax import api, cli
 from musicjax.corpus import build, store
 from musicjax.corpus.store import Corpus
 from musicjax.errors import InputError
@@ -32,20 +32,16 @@ def _define_flags() -> None:
 def _main(flags: Any) -> None:
     if flags.workers is not None and flags.workers < 1:
         raise InputError(f"workers is {flags.workers}; expected at least 1")
-    output, plan = Path(flags.output), build.make_plan(flags.config.data)
-    if plan is None:
-        raise InputError(
-            f"data.source is {flags.config.data.source!r}, a corpus folder: train on it as it is"
-        )
+    output = Path(flags.output)
     if flags.report and store.is_corpus(output):
-        corpus = Corpus.load(output)
-        if corpus.manifest["fingerprint"] != plan.fingerprint:
+        corpus, plan = Corpus.load(output), build.make_plan(flags.config.data)
+        if plan is None or corpus.manifest["fingerprint"] != plan.fingerprint:
             raise InputError(
                 f"{output} already exists, and was made of other files or with other settings; "
                 "give another --output or delete it"
             )
     else:
-        corpus = build.encode_corpus(plan, output, number_of_workers=flags.workers)
+        corpus = api.encode(flags.config, output, workers=flags.workers)
     print(build.describe(corpus))
     print(f"files left out are listed in {output}/skipped.jsonl")
     if flags.report:

@@ -6,10 +6,7 @@ A model trained with class weights is measured once more with the weights taken 
 probabilities ("unweighted"), as generate uses it. The baselines are in
 musicjax/evaluation/baselines.py. With --music it also generates pieces, and compares what they are
 like with the training and the test songs, and how much of them is copied.
-
-    python -m musicjax.evaluate --compare=runs/states,runs/events
-
-prints runs on the same test songs side by side: in nats a sixteenth, where the encodings are exact.
+Several runs are put side by side by musicjax.compare.
 """
 
 import json
@@ -23,34 +20,27 @@ from musicjax.generation.options import Options
 def _define_flags() -> None:
     from absl import flags
 
-    flags.DEFINE_string("workdir", None, "Work dir of musicjax.train.")
-    flags.DEFINE_list("compare", [], "Work dirs, with commas between: one table of their models.")
+    flags.DEFINE_string("workdir", None, "Work dir of musicjax.train.", required=True)
     flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which checkpoint.")
     flags.DEFINE_integer("window", None, "Elements of an example; default: as trained.")
     flags.DEFINE_bool("music", False, "Generate pieces too, and compare them with the songs.")
     flags.DEFINE_integer("num", 32, "Pieces of --music.")
-    flags.DEFINE_float("temperature", 1.0, "Of --music.")
+    flags.DEFINE_float("temperature", Options.temperature, "Of --music.")
     flags.DEFINE_bool("json", False, "Print one JSON object instead of a table.")
 
 
 def _main(flags: Any) -> None:
     if flags.window is not None and flags.window < 1:
         raise InputError(f"window is {flags.window}; expected at least 1")
-    if bool(flags.compare) == bool(flags.workdir):
-        raise InputError(
-            "expected --workdir=RUN to measure one run, or --compare=RUN,RUN for several"
-        )
-    if flags.compare:
-        from musicjax.evaluation import scores
-
-        rows = scores.compare(flags.compare, checkpoint=flags.checkpoint)
-        print(scores.describe_comparison(rows))
-        return
     options = Options(num=flags.num, temperature=flags.temperature, checkpoint=flags.checkpoint)
     from musicjax.evaluation import scores
+    from musicjax.training import workdir
 
     results = scores.evaluate(flags.workdir, checkpoint=flags.checkpoint, window=flags.window)
     print(json.dumps(results) if flags.json else scores.describe(results), flush=True)
+    model, _ = workdir.load_model(flags.workdir)
+    if model.told and not flags.json:
+        print(model.told)
     if flags.music:
         from musicjax.generation import review
 

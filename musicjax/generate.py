@@ -7,11 +7,16 @@ Each piece continues a prime: the given song's end, or else a part of a held-out
 file has the prime and what was generated as two tracks.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from musicjax import cli
+from musicjax.errors import InputError
 from musicjax.generation.options import options_class
+from musicjax.music import notation
+from musicjax.rendering import audio
+from musicjax.system import files
 
 
 def _define_flags() -> None:
@@ -20,19 +25,37 @@ def _define_flags() -> None:
     flags.DEFINE_string("workdir", None, "Work dir of musicjax.train.", required=True)
     flags.DEFINE_string("output", None, "Folder to write to; default: WORKDIR/samples.")
     flags.DEFINE_bool("text", False, "Write the generated tokens or steps as text too.")
+    flags.DEFINE_enum("audio", None, audio.FORMATS, "Write sound too, in this format.")
+    flags.DEFINE_enum("score", None, notation.FORMATS, "Write a score too, in this format.")
     cli.define_options(options_class())
+    cli.define_options(audio.AudioSettings)
 
 
 def _main(flags: Any) -> None:
     options = cli.parsed_options(options_class(), flags)
+    sound = cli.parsed_options(audio.AudioSettings, flags)
+    if flags.audio:
+        audio.check_format(flags.audio)
+    if not Path(flags.workdir).is_dir():
+        raise InputError(f"workdir is {flags.workdir!r}, which is no folder; train one first")
+    output = files.writable_folder(flags.output or Path(flags.workdir) / "samples")
     from musicjax.evaluation.metrics import shared_cells
     from musicjax.generation import piece
+    from musicjax.training.workdir import load_standing
 
+    standing = load_standing(flags.workdir)
+    if standing and standing.warning:
+        print(standing.warning, file=sys.stderr)
     pieces = piece.generate(flags.workdir, options)
-    output = flags.output or Path(flags.workdir) / "samples"
-    paths = piece.write_pieces(pieces, output, text=flags.text)
+    for remark in dict.fromkeys(remark for made in pieces for remark in made.prime.remarks):
+        print(remark)
+    paths = piece.write_pieces(
+        pieces, output, text=flags.text, audio=flags.audio, score=flags.score, sound=sound
+    )
     for made, path in zip(pieces, paths, strict=True):
         print(f"{path}: {piece.describe(made)}")
+    if flags.audio:
+        print(f"sound: .{flags.audio} beside each, {audio.synthesiser()}")
     alike = shared_cells([made.passage.song for made in pieces])
     if alike:
         print(

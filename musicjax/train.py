@@ -4,7 +4,12 @@ r"""Trains a model on a source of songs.
         --config.data.source=/my/midi --config.data.track=piano
 
 Encodes the songs if that was not done yet, trains, and leaves in the work dir all that
-musicjax.generate and musicjax.evaluate need. Stopped and started again, it goes on.
+musicjax.generate and musicjax.evaluate need. Stopped and started again, it goes on; so does a run
+that has ended, where train.epochs is raised. At the end the model is measured beside the strongest
+simple baseline.
+
+The work dir has the losses of each epoch as metrics.jsonl, as loss.png, and for TensorBoard:
+tensorboard --logdir=runs/vocab.
 
 Several processes, each with devices of its own, train together where each is started with the same
 config and work dir (on a disk that all share), and
@@ -15,12 +20,12 @@ or, under Slurm or Open MPI, --coordinator=auto. The first writes and prints. St
 any of them, all stop at the same step; if one is lost, jax ends the others within two minutes.
 """
 
+import shlex
 from typing import Any
 
-from musicjax import cli
+from musicjax import api, cli
 from musicjax.errors import InputError
 from musicjax.system import huge_pages
-from musicjax.training.run import train_and_evaluate
 from musicjax.training.settings import check_config
 
 
@@ -48,16 +53,20 @@ def _main(flags: Any) -> None:
     check_config(flags.config)
     if flags.config.train.huge_pages:
         huge_pages.restart()
-    last = train_and_evaluate(
-        flags.config, flags.workdir, flags.coordinator, flags.processes, flags.process
+    run = api.train(
+        flags.config,
+        flags.workdir,
+        coordinator=flags.coordinator,
+        processes=flags.processes,
+        process=flags.process,
     )
     from musicjax.training import devices
 
     if devices.is_first():
         print(
-            f"trained {last['epoch']} epochs; the curve is {flags.workdir}/loss.png. Make music "
-            f"with\n  python -m musicjax.generate --workdir={flags.workdir} "
-            f"--output={flags.workdir}/samples"
+            f"trained {run.metrics[-1]['epoch']} epochs; the curve is {run.workdir}/loss.png. Make "
+            f"music with\n  python -m musicjax.generate --workdir={shlex.quote(flags.workdir)} "
+            f"--output={shlex.quote(str(run.workdir / 'samples'))}"
         )
 
 

@@ -118,6 +118,18 @@ def encoded(data):
         return dataclasses.replace(corpus, data=np.array(corpus.data))
 
 
+def spoil(path: Path, damage: str, place: float = 0.5) -> None:
+    """Damages a file: "cut" at a place, 0 to 1, a bit "flipped" there, "missing", "empty"."""
+    content = bytearray(path.read_bytes())
+    if damage == "missing":
+        path.unlink()
+        return
+    at = int(len(content) * place)
+    if damage == "flipped":
+        content[at] ^= 1
+    path.write_bytes({"cut": content[:at], "flipped": content, "empty": b""}[damage])
+
+
 def load_config(variant: str = "", name: str = "vocab"):
     namespace: dict = {}
     exec((ROOT / "configs" / f"{name}.py").read_text(), namespace)

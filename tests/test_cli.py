@@ -111,29 +111,34 @@ def test_which_errors_are_the_users(error, line):
 @pytest.mark.parametrize(
     ("words", "found"),
     [
-        (["--config=a.py:b"], ("a.py", "b")),
-        (["--x", "-config", "a.py"], ("a.py", "")),
-        (["--config.seed=3", "--config"], ("", "")),
-        ([], ("", "")),
+        (["--config=a.py:b"], ("a.py:b", (0, 1))),
+        (["--x", "-config", "a.py", "--y"], ("a.py", (1, 3))),
+        (["--config.seed=3", "--config"], ("", (1, 3))),
+        ([], ("", (0, 0))),
     ],
 )
-def test_the_config_file_of_a_command_line(words, found):
-    assert cli._config_file(words) == found
+def test_the_config_of_a_command_line(words, found):
+    assert cli._config_name(words) == found
 
 
-@pytest.mark.parametrize(
-    ("word", "message"),
-    [
-        ("--config.train.epoch=3", "config field 'train.epoch'; did you mean train.epochs?"),
-        ("--config.window=3", "unknown config field 'window'; did you mean model.window?"),
-        ("--config.train.window=3", "did you mean model.window?"),  # of another group
-        ("--config.qqqq=3", "unknown config field 'qqqq'; fields are data."),
-        ("--config.model.window=3", None),
-    ],
-)
-def test_an_unknown_config_field_names_the_nearest(word, message):
-    line = cli._unknown_field([f"--config={ROOT}/configs/vocab.py:tiny", word])
-    assert line is None if message is None else line is not None and message in line
+def test_a_reader_that_is_gone_ends_it_quietly():
+    loop = "print('x', flush=True) or [print('y' * 9999) for _ in range(99)]"
+    command = [sys.executable, "-c", PROGRAM.replace("print(cli", f"{loop}; print(cli")]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "x\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
+def test_a_broken_pipe_that_is_not_the_output_is_an_error_of_musicjax():
+    done = run("--raise=BrokenPipeError(32, 'a worker')")
+    assert done.returncode == 1
+    assert "a worker" in done.stderr
 
 
 def test_a_flag_is_of_the_type_of_its_field():

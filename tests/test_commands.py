@@ -57,15 +57,25 @@ def test_from_midi_files_to_music(folder, tmp_path):
         "musicjax.train", TINY, f"--config.data.source={tmp_path / 'corpus'}", f"--workdir={runs}"
     )
     assert "epoch   2/2" in said
+    assert "the best epoch: " in said
     assert f"--workdir={runs}" in said
+    standing = json.loads((runs / "baseline.json").read_text())
+    assert f"; {standing['name']} {standing['baseline']:.4g}" in said
     moved = runs.rename(tmp_path / "elsewhere")  # a work dir needs nothing outside it
-    said = good("musicjax.generate", f"--workdir={moved}", f"--output={out}", "--num=3", "--text")
+    (moved / "baseline.json").write_text(json.dumps(standing | {"model": 9.0}))
+    done = run("musicjax.generate", f"--workdir={moved}", f"--output={out}", "--num=3", "--text")
+    said = done.stdout
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    assert "warning: this model is no better than what needs no network (on the" in done.stderr
     assert len(said.splitlines()) == 3 + 1
     assert "of their sounding cells" in said
     assert (out / "seed_2.txt").read_text().count(":") == 200
     songs = [midi.read_song(out / f"seed_{i}.mid") for i in range(3)]
     assert all(len(song.tracks[1]) > 20 for song in songs)
     assert len({tuple(song.tracks[1].pitch.tolist()) for song in songs}) == 3
+    said = good("musicjax.compare", moved, moved, f"--plot={tmp_path}/c.png", **QUICKLY)
+    assert said.count(f"{standing['name']} {standing['baseline']:.4g}") == 2
+    assert (tmp_path / "c.png").exists()
     results = json.loads(good("musicjax.evaluate", f"--workdir={moved}", "--json"))
     assert results["model"]["tokens"] > 0
     said = good("musicjax.evaluate", f"--workdir={moved}")
@@ -133,14 +143,15 @@ def test_the_polyphonic_benchmark_prints_its_line(tmp_path):
     )
 
 
-@pytest.mark.parametrize("module", ["train", "encode", "generate", "evaluate"])
+@pytest.mark.parametrize("module", ["train", "encode", "generate", "evaluate", "compare"])
 def test_help_is_quick_and_tells_the_flags(module):
     started = time.monotonic()
     done = run(f"musicjax.{module}", "--help")
     seconds = time.monotonic() - started
     assert done.returncode == 0
     assert f"python -m musicjax.{module}" in done.stdout
-    for flag in ("--config" if module in ("train", "encode") else "--workdir", "--[no]debug"):
+    own = {"train": "--config", "encode": "--config", "compare": "--plot"}
+    for flag in (own.get(module, "--workdir"), "--[no]debug"):
         assert flag in done.stdout
     # A user waits under a second (measured in benchmarks); this machine may be busy.
     assert seconds < 10

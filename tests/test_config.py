@@ -90,7 +90,7 @@ def test_the_data_of_every_variant_is_allowed(name, variant):
     # The papers' own settings cut no silence; what works best here does.
     cuts = {
         "nsm": variant not in ("", "t256", "tiny"),
-        "vocab": variant in ("best", "best_large", "quick", "tiny_causal"),
+        "vocab": variant in ("best", "best_large", "keys", "quick", "tiny_causal"),
     }.get(name, False)
     assert preprocessing.longest_silence == (4 if cuts else 0)
     assert splitting.test_share > 0

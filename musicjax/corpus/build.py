@@ -31,11 +31,11 @@ from musicjax.corpus.splits import Splitting
 from musicjax.corpus.store import Corpus, Manifest, Skipped
 from musicjax.encodings import Encoding, make_encoding
 from musicjax.encodings.base import ShardSong
-from musicjax.errors import InputError
+from musicjax.errors import InputError, one_line
 from musicjax.sources import SPLITS, SongFile, Source, open_source
-from musicjax.system import files, workers
+from musicjax.system import cache, files, workers
 
-ENCODER = 10  # raise it when the same file and settings would give other data
+ENCODER = 11  # raise it when the same file and settings would give other data
 _FILES_PER_SHARD = 32
 
 
@@ -150,25 +150,23 @@ def encode_corpus(
     return Corpus.load(output)
 
 
-def open_corpus(data: Any, plan: Plan | None = None, *, cache: str | Path | None = None) -> Corpus:
-    """The corpus of `config.data`: a corpus folder as it is, any other source encoded, or cached.
+def open_corpus(data: Any, plan: Plan | None = None) -> Corpus:
+    """The corpus of `config.data`: a corpus folder as it is, any other source encoded, or from the
+    user's cache folder.
 
     Args:
         data: `config.data`.
         plan: of make_plan, if it was called before.
-        cache: folder of encoded corpora; the user's cache folder by default.
     Raises:
         InputError: as make_plan and encode_corpus; or a corpus folder that cannot be read.
     """
-    import platformdirs
-
     plan = plan or make_plan(data)
     if plan is None:
         return Corpus.load(Path(data.source).expanduser())
-    root = Path(cache) if cache else platformdirs.user_cache_path("musicjax") / "corpora"
-    path = root / plan.fingerprint[:24]
+    path = cache.root() / "corpora" / plan.fingerprint[:24]
     if path.is_dir():
         return Corpus.load(path)
+    cache.expect_writable()
     try:
         corpus = encode_corpus(plan, path)
     except InputError:
@@ -204,7 +202,7 @@ def _lock(partial: Path, output: Path) -> Iterator[None]:
 def _drop_stale_shards(partial: Path, fingerprint: str) -> None:
     """Deletes shards that were made by other settings or from other files."""
     stamp = partial / "fingerprint"
-    if not stamp.is_file() or stamp.read_text() != fingerprint:
+    if not stamp.is_file() or stamp.read_bytes() != fingerprint.encode():
         for path in partial.glob("*.npz"):
             path.unlink()
     stamp.write_text(fingerprint)
@@ -218,15 +216,16 @@ def _write_shards(plan: Plan, partial: Path, number_of_workers: int) -> list[Pat
     seconds = job.settings.seconds_per_file
     groups = [songs[i : i + _FILES_PER_SHARD] for i in range(0, len(songs), _FILES_PER_SHARD)]
     paths = [partial / f"{number}.npz" for number in range(len(groups))]
-    missing = [number for number, path in enumerate(paths) if not path.is_file()]
+    missing = [number for number, path in enumerate(paths) if not shards.is_whole(path)]
     tasks = [(paths[number], groups[number], job, {}) for number in missing]
     done = set(range(len(groups))).difference(missing)
     with tqdm(
         total=len(songs),
         initial=sum(len(groups[number]) for number in done),
-        desc=f"encoding {plan.data.source}",
+        desc=f"encoding {one_line(plan.data.source)}",
         unit="file",
         delay=1,
+        disable=None,  # only a terminal has a bar
     ) as bar:
         skipped = sum(
             isinstance(row, Skipped) for number in done for row in shards.load_rows(paths[number])

@@ -52,14 +52,17 @@ def apply_index(songs: list[SongFile], folder: Path) -> list[SongFile]:
     """The files, each in the split that index.tsv gives it; those without one are refused.
 
     Raises:
-        InputError: no such table, or it names none of the files.
+        InputError: no such table, or what it names are other files.
     """
     index = read_table(folder / "index.tsv")
     splits = {file.name: (index.find(file) or {}).get("split") for file in songs}
-    if not any(splits.values()):
+    given = sum(map(bool, splits.values()))
+    # It may name few of the files, or few of its songs may be here; but not both.
+    if not given or 2 * given < min(len(songs), len(index)):
         raise InputError(
-            f"{folder}/index.tsv gives none of the {len(songs)} files a split; expected their "
-            "names without suffix as id, each with train, validation or test"
+            f"{folder}/index.tsv has {len(index)} rows, and gives {given} of the {len(songs)} "
+            "files a split; expected their names without suffix as id, each with train, validation "
+            "or test as split"
         )
     refused = ("not_in_index", "index.tsv gives it no split")
     return [

@@ -22,7 +22,7 @@ class SongFile:
     Attributes:
         path: the file; of a Slakh track its metadata.yaml.
         name: relative to the source, with forward slashes; unique in it, and text that can be
-            written (bytes that are not UTF-8 are escaped).
+            written and shown (bytes that are not UTF-8 are escaped, as are line breaks).
         metadata: what the source knows besides: artist, title, year; split ("train",
             "validation", "test": overrides the split by content hash); md5 that the content is
             said to have, uuid, track_id; and refused, (reason, detail), if it is not to be read.

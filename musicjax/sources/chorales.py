@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import platformdirs
 
 from musicjax.errors import InputError
 from musicjax.music import midi
 from musicjax.music.song import KeySignature, Meter, Song, Tempo, Track
 from musicjax.sources.base import SongFile, Source
 from musicjax.sources.folder import Folder
-from musicjax.system import files, workers
+from musicjax.system import cache, files, workers
 
 _TICKS_PER_QUARTER = 480
 _CHOIR_AAHS = 52
@@ -42,6 +41,7 @@ class Chorales(Source):
         """The files, sorted by name; they are made by the first call."""
         folder = cache_folder()
         if not folder.is_dir():
+            cache.expect_writable()
             try:
                 with files.new_folder(folder) as temporary:
                     _render_all(temporary)
@@ -55,7 +55,7 @@ class Chorales(Source):
 def cache_folder() -> Path:
     """Where the MIDI files are kept; its name holds music21's version and ours."""
     version = f"{importlib.metadata.version('music21')}-{_RENDERING}"
-    return platformdirs.user_cache_path("musicjax") / f"chorales-music21-{version}"
+    return cache.root() / f"chorales-music21-{version}"
 
 
 def _render_all(target: Path) -> None:
@@ -64,7 +64,9 @@ def _render_all(target: Path) -> None:
 
     names = sorted(set(map(str, chorales.Iterator(returnType="filename"))))
     tasks = [(names[i : i + 8], target) for i in range(0, len(names), 8)]
-    with tqdm(total=len(names), desc="reading Bach's chorales (once)", unit="chorale") as bar:
+    with tqdm(
+        total=len(names), desc="reading Bach's chorales (once)", unit="chorale", disable=None
+    ) as bar:
         for index, result in workers.run(_render, tasks, workers=workers.cores()):
             if isinstance(result, workers.Failure):
                 raise RuntimeError(f"{tasks[index][0]}: {result.detail}")

@@ -31,14 +31,19 @@ class Table:
     def __init__(self, rows: Iterable[tuple[set[str], dict[str, Any]]]):
         """From the keys and the metadata of each row."""
         self._rows: dict[str, dict[str, Any]] = {}
+        self._count = 0
         tails: dict[str, list[dict[str, Any]]] = {}
         for keys, metadata in rows:
+            self._count += 1
             for key in keys:
                 self._rows[key] = metadata
                 for tail in _tails(key)[1:]:
                     tails.setdefault(tail, []).append(metadata)
         # The source may be below a folder of the table's paths; a tail of several rows is of none.
         self._tails = {tail: rows[0] for tail, rows in tails.items() if len(rows) == 1}
+
+    def __len__(self) -> int:
+        return self._count
 
     def find(self, file: SongFile, md5: str = "") -> dict[str, Any] | None:
         """The metadata of a file, by its name, its own metadata, or its content's MD5; or None."""
@@ -63,6 +68,8 @@ def read_table(path: Path) -> Table:
     Raises:
         InputError: no such file, not such a table, or a value that cannot be.
     """
+    if path.exists() and not path.is_file():  # to open a pipe may wait forever
+        raise InputError(f"{path}: not a table of songs (not a file); see data.table")
     try:
         return _read_table(path, path.stat().st_mtime_ns)
     except (OSError, UnicodeDecodeError, csv.Error) as error:

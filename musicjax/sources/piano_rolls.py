@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import hashlib
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Self
 
@@ -21,6 +20,7 @@ import numpy as np
 from musicjax.errors import InputError, SongError
 from musicjax.music.song import Song, Track
 from musicjax.sources.base import SongFile, Source
+from musicjax.system import files
 
 STEPS_PER_QUARTER = 4
 LOWEST, HIGHEST = 21, 108  # MIDI pitches of the first and the last column
@@ -94,17 +94,7 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     try:
         stat = path.stat()
         return _load_version(path, stat.st_mtime_ns, stat.st_size)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        EOFError,
-        MemoryError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except files.ZIP_ERRORS as error:
         raise InputError(
             f"{path}: not a set of piano rolls ({error}); expected train_rolls, train_lengths, "
             "valid_rolls, ... as musicjax/sources/piano_rolls.py describes"
@@ -114,6 +104,9 @@ def _load(path: Path) -> dict[str, np.ndarray]:
 @functools.lru_cache(maxsize=1)
 def _load_version(path: Path, mtime_ns: int, size: int) -> dict[str, np.ndarray]:
     pieces = {}
+    with zipfile.ZipFile(path) as file:
+        if damaged := file.testzip():  # numpy would not read so far as to find it
+            raise ValueError(f"{damaged} is damaged")
     with path.open("rb") as file, np.load(file) as arrays:
         for key in _SPLITS:
             rolls, lengths = arrays[f"{key}_rolls"], arrays[f"{key}_lengths"]

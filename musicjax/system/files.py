@@ -6,12 +6,30 @@ A stop, a crash or a full disk leaves nothing that a later run would trust.
 import contextlib
 import os
 import shutil
+import struct
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from musicjax.errors import InputError
+
+# What reading a damaged zip file, such as numpy's .npz, may raise.
+ZIP_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    MemoryError,
+    OverflowError,
+    RuntimeError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @contextlib.contextmanager
@@ -58,3 +76,31 @@ def expect_new(path: Path) -> None:
     """
     if path.exists():
         raise InputError(f"{path} already exists; give another folder or delete it")
+
+
+def writable_folder(path: str | Path) -> Path:
+    """Makes a folder if it is not there, and checks that files can be written to it, so that work
+    is not done for nothing.
+
+    Raises:
+        InputError: a file is in its place, or it cannot be written to.
+    """
+    path = Path(path)
+    expect_writable(path)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def expect_writable(path: Path) -> None:
+    """Checks that a folder can be written to, or made; leaves nothing.
+
+    Raises:
+        InputError: it cannot.
+    """
+    nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    try:
+        with tempfile.TemporaryDirectory(dir=nearest):
+            pass
+    except OSError as error:
+        reason = "a file, not a folder" if path.is_file() else str(error.strerror).lower()
+        raise InputError(f"{path}: {reason}; give a folder that can be written to") from None

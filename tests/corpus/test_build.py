@@ -151,7 +151,7 @@ def test_a_file_that_takes_too_long_costs_itself_alone(folder, tmp_path):
         shutil.copy(path, source)
     score = symusic.Score(480)
     score.tracks.append(symusic.Track())
-    onset = np.arange(390_000, dtype=np.int32) * 120
+    onset = np.arange(390_000, dtype=np.int32) * 24
     score.tracks[0].notes = symusic.Note.from_numpy(
         onset, np.ones_like(onset), (60 + onset % 12).astype(np.int8), np.full(len(onset), 80, "i1")
     )
@@ -396,32 +396,36 @@ def test_piano_rolls_are_songs_in_their_own_splits(tmp_path):
 # --- the cache -------------------------------------------------------------------------------
 
 
-def test_a_corpus_is_cached_until_a_setting_or_a_file_changes(folder, tmp_path, capsys):
-    source, cache = tmp_path / "midi", tmp_path / "cache"
+def test_a_corpus_is_cached_until_a_setting_or_a_file_changes(
+    folder, tmp_path, capsys, monkeypatch
+):
+    source, cache = tmp_path / "midi", tmp_path / "musicjax" / "corpora"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     shutil.copytree(folder, source)
     data = settings(source)
-    first = build.open_corpus(data, cache=cache)
+    first = build.open_corpus(data)
     assert "30 songs of 30 files" in capsys.readouterr().out
     plan = build.make_plan(data)
-    assert build.open_corpus(data, plan, cache=cache).manifest == first.manifest
+    assert build.open_corpus(data, plan).manifest == first.manifest
     assert capsys.readouterr().out == ""
     assert [path.name for path in cache.iterdir()] == [plan.fingerprint[:24]]
     data.transpose = False
-    assert len(build.open_corpus(data, cache=cache).songs) == 30
+    assert len(build.open_corpus(data).songs) == 30
     assert len(list(cache.iterdir())) == 2
     midi.write_song(random_song(99), source / "99.mid")
-    assert len(build.open_corpus(data, cache=cache).songs) == 31
+    assert len(build.open_corpus(data).songs) == 31
     midi.write_song(random_song(100, quarters=40), source / "99.mid")
-    changed = build.open_corpus(data, cache=cache)
+    changed = build.open_corpus(data)
     assert len(list(cache.iterdir())) == 4
     assert len(changed.songs) == 31
     # A corpus folder is a source as well.
     data.source = str(next(cache.iterdir()))
-    assert len(build.open_corpus(data, cache=cache).songs) in (30, 31)
+    assert len(build.open_corpus(data).songs) in (30, 31)
 
 
 def test_another_process_that_was_first_has_made_the_corpus(folder, tmp_path, monkeypatch):
-    plan, cache = build.make_plan(settings(folder)), tmp_path / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    plan = build.make_plan(settings(folder))
     real = build.encode_corpus
 
     def second(plan, path, **_):
@@ -429,7 +433,7 @@ def test_another_process_that_was_first_has_made_the_corpus(folder, tmp_path, mo
         return real(plan, path, number_of_workers=0)  # finds that it exists
 
     monkeypatch.setattr(build, "encode_corpus", second)
-    assert len(build.open_corpus(plan.data, plan, cache=cache).songs) == 30
+    assert len(build.open_corpus(plan.data, plan).songs) == 30
 
 
 @pytest.mark.parametrize("change", ["name", "content", "metadata", "table", "setting"])

@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import encoded, load_config, settings
+from conftest import encoded, load_config, settings, spoil
 
 from musicjax.corpus import build, preprocess, store
 from musicjax.corpus.preprocess import Preprocessing
@@ -13,6 +13,7 @@ from musicjax.corpus.store import Corpus
 from musicjax.encodings.note_states import song_to_note_state, unpack
 from musicjax.errors import InputError
 from musicjax.music import midi
+from musicjax.system import checksums
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,14 @@ def test_nothing_half_written_is_left(corpus, tmp_path, monkeypatch):
         ("format", f"a corpus of format 4; this musicjax reads {store.FORMAT}: encode it again"),
         ("short data", r"damaged: data.npy holds \d+ rows, manifest.json says \d+ and songs.jsonl"),
         ("wide data", r"damaged: data.npy holds uint8 .*; expected rows of int32 \(\)"),
+        ("a number alone", "not a corpus folder"),
+        ("high ids", r"damaged: data.npy holds ids from \d+ to 99999; expected 0 to \d+; encode"),
+        ("negative ids", r"damaged: data.npy holds ids from -1 to \d+; expected 0 to \d+; encode"),
+        ("songs in another order", "and songs.jsonl .*, in order: False; encode it again"),
+        ("no statistics", r"not a corpus folder \('statistics'\)"),
+        ("deep", "not a corpus folder"),
+        ("counts", "not a vocabulary .*expected counts that are positive"),
+        ("a token twice", "not a vocabulary .*, or one twice"),
         ("no manifest", "not a corpus folder"),
         ("no data", "not a corpus folder"),
         ("no settings", "not a corpus folder"),
@@ -115,17 +124,34 @@ def test_nothing_half_written_is_left(corpus, tmp_path, monkeypatch):
         ("a song without a field", "not a corpus folder"),
     ],
 )
-def test_a_damaged_corpus_is_one_clear_line(corpus, tmp_path, damage, message):
+def test_a_corpus_that_cannot_be_is_one_clear_line(corpus, tmp_path, damage, message):
     path = tmp_path / "corpus"
     corpus.save(path)
     manifest = json.loads((path / "manifest.json").read_text())
+    data, songs = np.load(path / "data.npy"), (path / "songs.jsonl").read_text().splitlines()
+    vocabulary = json.loads((path / "vocabulary.json").read_text())
     match damage:
         case "format":
             manifest["format"] = 4
         case "short data":
-            np.save(path / "data.npy", np.load(path / "data.npy")[:-1])
+            np.save(path / "data.npy", data[:-1])
         case "wide data":
             np.save(path / "data.npy", np.zeros((manifest["length"], 3), np.uint8))
+        case "a number alone":
+            np.save(path / "data.npy", np.int32(3))
+        case "high ids" | "negative ids":
+            data[7] = -1 if damage == "negative ids" else 99_999
+            np.save(path / "data.npy", data)
+        case "songs in another order":
+            (path / "songs.jsonl").write_text("\n".join(songs[::-1]) + "\n")
+        case "no statistics":
+            del manifest["statistics"]
+        case "deep":
+            (path / "skipped.jsonl").write_text("[" * 99_999)
+        case "counts":
+            vocabulary["counts"][0] = 1.5
+        case "a token twice":
+            vocabulary["tokens"][1] = vocabulary["tokens"][0]
         case "no manifest":
             manifest = None
         case "no data":
@@ -146,10 +172,28 @@ def test_a_damaged_corpus_is_one_clear_line(corpus, tmp_path, damage, message):
         (path / "manifest.json").write_text(json.dumps(manifest))
     else:
         (path / "manifest.json").unlink()
+    if damage != "no vocabulary":
+        (path / "vocabulary.json").write_text(json.dumps(vocabulary))
+    checksums.write(path)  # as who made it by other means would
     with pytest.raises(InputError, match=message) as caught:
         Corpus.load(path)
     assert "again" in str(caught.value)
     assert store.is_corpus(path) == (damage != "no manifest")
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "missing", "empty"])
+@pytest.mark.parametrize(
+    "name",
+    ["data.npy", "manifest.json", "songs.jsonl", "skipped.jsonl", "vocabulary.json", "SHA256SUMS"],
+)
+def test_a_damaged_corpus_is_one_clear_line(corpus, tmp_path, name, damage):
+    path, skipped = tmp_path / "corpus", [store.Skipped("a.mid", "corrupt", "")]
+    dataclasses.replace(corpus, skipped=skipped).save(path)
+    assert Corpus.load(path).skipped == skipped
+    spoil(path / name, damage)
+    with pytest.raises(InputError, match=f"{path}: (damaged: .*is|not a corpus folder)") as e:
+        Corpus.load(path)
+    assert "encode it again" in str(e.value)
 
 
 def test_lines_of_songs_hold_any_name(corpus, tmp_path):

@@ -18,6 +18,15 @@ def test_midi_files_are_found_at_any_depth(tmp_path):
     assert names == ["a/deep/er.midi", "a/x.kar", "b.MID", "ünï.mid"]
 
 
+def test_files_without_a_suffix_are_found_if_they_are_midi(tmp_path):
+    midi.write_song(random_song(1), tmp_path / "tune")
+    midi.write_song(random_song(1), tmp_path / "tune.backup")
+    (tmp_path / "LICENSE").write_text("Do what you like.")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "gone").symlink_to("nowhere")
+    assert [file.name for file in Folder(tmp_path).find()] == ["tune"]
+
+
 def test_an_empty_folder_is_one_clear_line(tmp_path):
     with pytest.raises(InputError, match="no MIDI file in it at any depth; expected files that"):
         Folder(tmp_path).find()
