@@ -48,6 +48,7 @@ RUNS = {
     "input pipeline": ("input_pipeline",),
     "startup": ("startup",),
     "encode": ("encode", "--source=chorales"),
+    "time to quality": ("time_to_quality", "--epochs=10"),
     "novelty": ("novelty", "--elements=2000000"),
     "render": ("render", "--songs=3"),
     "scaling": ("scaling", "--few"),

@@ -593,7 +593,11 @@ def shared_cells(songs: Sequence[Song]) -> list[float]:
     out.
     """
     plays = [
-        song_to_note_state(song, lowest=0, highest=127).states[..., 0] > 0
+        # Without the meters, of which a grid of sixteenths may not hold every one.
+        song_to_note_state(dataclasses.replace(song, meters=()), lowest=0, highest=127).states[
+            ..., 0
+        ]
+        > 0
         for song in songs
         if song.num_notes
     ]

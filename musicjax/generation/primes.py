@@ -127,8 +127,9 @@ def _prepared(
     if part is None:
         whole = preprocess.prepare(song, dataclasses.replace(settings, track=everything))
         if whole.song.tracks:
-            remark = f"{one_line(Path(song.source).name) or 'the prime'}: no part {wanted!r}; all of its "
-            return whole, [f"{remark}{_kind(is_drum)} tracks are read (--prime_track)"]
+            name = one_line(Path(song.source).name) or "the prime"
+            remark = f"{name}: no part {wanted!r}; all of its {_kind(is_drum)} tracks are read"
+            return whole, [f"{remark} (--prime_track)"]
     if part and found.song.tracks:
         raise InputError(
             f"{song.source}: its part {wanted!r} is {_kind(not is_drum)}, the model was trained on "

@@ -131,8 +131,10 @@ class Song:
 
     Attributes:
         tracks: in the file's order; may be empty.
-        ticks_per_quarter: > 0.
-        meters, tempos, keys: sorted by tick; empty means 4/4, 120 qpm, unknown.
+        ticks_per_quarter: at least 1.
+        meters: sorted by tick, as the next two are; empty means 4/4.
+        tempos: empty means 120 quarters a minute.
+        keys: signatures; empty means not known.
         source: where it came from, for reports.
         repairs: what reading it had to repair: "meter", "tempo", "key_signature", "note_length".
     """

@@ -101,6 +101,15 @@ def test_chords_overlaps_and_triplets_are_written():
             assert "[CE]" in text
 
 
+def test_meters_may_change_anywhere():
+    meters = (Meter(0, 4, 4), Meter(7, 7, 64), Meter(911, 5, 4), Meter(912, 3, 4))
+    song = make_song(make_track([(i * 313, 290, 60 + i) for i in range(9)]), meters=meters)
+    for text in (notation.to_musicxml(song), notation.to_abc(song)):
+        assert len(text) > 300
+    lines = [bar.start for bar in notation.bars(song)]
+    assert lines == sorted(set(lines))
+
+
 def test_recordings_are_moved_to_sixteenths():
     rng = np.random.default_rng(0)
     exact = random_song(3)

@@ -37,11 +37,10 @@ NAMES = [
 ]
 
 
-@pytest.mark.parametrize("kind", ["png", "svg"])
-@pytest.mark.parametrize("name", SONGS)
+@pytest.mark.parametrize(
+    ("name", "kind"), [*((name, "png") for name in SONGS), ("empty", "svg"), ("meters", "svg")]
+)
 def test_a_picture_of_any_song(name, kind, tmp_path):
-    if kind == "svg" and name == "long":
-        pytest.skip("of one kind")
     plot_piano_roll(SONGS[name], tmp_path / f"roll.{kind}", title=name)
     content = (tmp_path / f"roll.{kind}").read_bytes()
     assert content.startswith(b"\x89PNG" if kind == "png" else b"<?xml")
