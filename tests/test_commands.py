@@ -103,7 +103,7 @@ def test_note_states_from_midi_files_to_music(folder, tmp_path):
     said = good(
         "musicjax.train", config, f"--config.data.source={folder}", f"--workdir={runs}", **QUICKLY
     )
-    assert "(23 train, 0 validation, 7 test)" in said
+    assert "(25 train, 0 validation, 5 test)" in said
     assert "epoch   2/2: train loss" in said
     for mode in ("sample", "predict"):
         said = good(

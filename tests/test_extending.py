@@ -67,7 +67,7 @@ def test_a_baseline_stands_beside_the_model(run, workdir):
 
 def test_a_measure_and_a_sampling_rule_take_part(run, workdir, tmp_path):
     arguments = ["generate", f"--workdir={workdir}", "--num=2", "--text", "--length=24"]
-    done = run(*arguments, f"--output={tmp_path}", "--ceiling=66")
+    done = run(*arguments, f"--output={tmp_path}", "--highest_id=66")
     assert done.returncode == 0, done.stderr
     for seed in (0, 1):
         beats = (tmp_path / f"seed_{seed}.txt").read_text().split()
@@ -76,9 +76,9 @@ def test_a_measure_and_a_sampling_rule_take_part(run, workdir, tmp_path):
         assert highest <= 64
         assert f"up to {highest}" in done.stdout
         assert midi.read_song(tmp_path / f"seed_{seed}.mid").num_notes
-    refused = run(*arguments, f"--output={tmp_path}", "--ceiling=0")
+    refused = run(*arguments, f"--output={tmp_path}", "--highest_id=0")
     assert refused.returncode == 2
-    assert refused.stderr == "error: ceiling is 0; expected at least 1\n"
+    assert refused.stderr == "error: highest_id is 0; expected at least 1\n"
 
 
 def test_a_setting_of_the_rule_is_in_the_help(run):

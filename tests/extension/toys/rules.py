@@ -1,4 +1,4 @@
-"""A sampling rule with a setting: no id above --ceiling."""
+"""A sampling rule with a setting: no id above --highest_id."""
 
 import jax.numpy as jnp
 
@@ -8,9 +8,9 @@ from musicjax.generation.options import SamplingRule
 
 def ceiling(logits, history, settings, encoding):
     """Ids above the ceiling cannot come."""
-    return jnp.where(jnp.arange(logits.shape[-1]) > settings["ceiling"], -1e9, logits)
+    return jnp.where(jnp.arange(logits.shape[-1]) > settings["highest_id"], -1e9, logits)
 
 
 CEILING = SamplingRule(
-    ceiling, ("ids",), {"ceiling": setting(at_least(1), default=10_000, help="Highest id.")}
+    ceiling, ("ids",), {"highest_id": setting(at_least(1), default=10_000, help="Highest id.")}
 )
