@@ -291,13 +291,13 @@ def main() -> None:
         row |= {"compile_seconds": round(first, 1), "epochs_per_peers_epoch": round(ratio, 3)}
         rows.append(row)
         print(
-            f"seed {seed}: to {target:.3f} nats {ours['seconds_to_target']} s, {first:.1f} s of them "
-            f"compiling; an epoch takes {ours['seconds_an_epoch']:.2f} s"
+            f"seed {seed}: to {target:.3f} nats {ours['seconds_to_target']} s, {first:.1f} s of "
+            f"them compiling; an epoch takes {ours['seconds_an_epoch']:.2f} s"
         )
         if peers:
             print(
-                f"PyTorch: {theirs['seconds_to_target']} s; an epoch {theirs['seconds_an_epoch']:.2f} "
-                f"s: musicjax trains {ratio:.2f} times as fast"
+                f"PyTorch: {theirs['seconds_to_target']} s; an epoch takes "
+                f"{theirs['seconds_an_epoch']:.2f} s: musicjax trains {ratio:.2f} times as fast"
             )
     print(
         json.dumps(

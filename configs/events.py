@@ -4,7 +4,7 @@
 
 is Bach's chorales with all four voices, on sixteenths. Variants, after a colon:
 
-    quick   of half the epochs: four voices in two minutes, 1.08 nats an event (Kneser-Ney 1.57)
+    quick   of half the epochs: four voices in two minutes, 1.09 nats an event (Kneser-Ney 1.50)
     piano   triplets and loudness too: --config.data.source=/my/midi
     band    every instrument and the drums, each note with its program
     tiny    for tests

@@ -4,14 +4,15 @@
 
 trains and prints the test pieces' nats a step beside published figures; musicjax.train takes this
 config too, with --config.data.source. The model is nsm.py's best with the play bit alone. The
-variants are the sets by name: jsb_chorales (the default), nottingham, piano_midi, musedata; and
-tiny, for tests. Their results and times are in benchmarks/results/.
+variants are the sets by name: jsb_chorales (the default), nottingham, piano_midi, musedata; events,
+the causal LSTM with a pointer, on any of them; and tiny, for tests. Their results and times are in
+benchmarks/results/.
 """
 
 from ml_collections import ConfigDict
 
 from configs import nsm
-from configs.training import vary
+from configs.training import get_causal_lstm, get_causal_train, vary
 from musicjax.config import Config
 
 
@@ -55,6 +56,25 @@ def musedata(config: Config) -> None:
     config.train.epochs = 2
 
 
+def events(config: Config) -> None:
+    data = config.data
+    data.encoding = "events"
+    data.resolution = 4  # a step is taken for a sixteenth
+    data.velocities = 0
+    data.instruments = False
+    data.tempos = 0
+    config.model = get_causal_lstm()
+    config.model.window = 512
+    config.model.memory = 512  # tunes repeat themselves
+    config.model.places = False
+    config.model.input_dropout = 0.1
+    config.model.dropout = 0.3
+    config.train = get_causal_train()
+    config.train.epochs = 10
+    config.train.batch_size = 8
+    config.train.transpose_range = (-5, 6)
+
+
 def tiny(config: Config) -> None:
     config.model.time_sizes = (6,)
     config.model.note_sizes = (5,)
@@ -68,5 +88,6 @@ VARIANTS = {
     "nottingham": nottingham,
     "piano_midi": piano_midi,
     "musedata": musedata,
+    "events": events,
     "tiny": tiny,
 }

@@ -7,9 +7,9 @@ followed by a rest. Variants, after a colon:
 
     best       what works best here: a causal LSTM that learns from every token, whose tokens share
                strength by their pitches and durations, and that knows the place in the bar;
-               3.15 nats a token on the chorales (Kneser-Ney 3.65), in a minute or two
-    best_large wider, of fewer epochs, for some hundred songs: 3.00 nats a token on POP909's piano
-               (Kneser-Ney 4.08), in five minutes
+               2.85 nats a token on the chorales (Kneser-Ney 3.32), in a minute or two
+    best_large wider, of fewer epochs, for some hundred songs, and it may copy from the song so far:
+               2.15 nats a token on POP909's piano (Kneser-Ney 3.84), in some minutes
     keys       best, but the songs keep their keys, and each example is moved to one that is drawn:
                music in any key. As good as best on the chorales, in 2.5 times as long; on a folder
                of 60 pop songs, which quick soon knows by heart, better than it

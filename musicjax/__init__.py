@@ -15,6 +15,8 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any
 
+from musicjax.system import stop
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -64,6 +66,9 @@ class _Package(types.ModuleType):
 
 
 sys.modules[__name__].__class__ = _Package
+
+if sys.argv[:1] == ["-m"]:  # a command: its imports take a while, and it can be stopped before
+    stop.catch()
 
 
 def __getattr__(name: str) -> Any:

@@ -7,11 +7,14 @@ import runpy
 import sys
 from pathlib import Path
 
+from musicjax.system import stop
+
 COMMANDS = ("train", "encode", "evaluate", "generate", "compare", "listen", "cache")
 
 
 def main() -> None:
     """Runs the command that the first word names, with the words after it."""
+    stop.catch()
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("--help", "-h", "help"):
         print(_help())

@@ -18,6 +18,7 @@ from ml_collections import config_flags
 from musicjax import config_file
 from musicjax.config import flat_fields
 from musicjax.errors import InputError, one_line
+from musicjax.system import stop
 
 T = TypeVar("T")
 _CONFIG = "config"
@@ -68,7 +69,9 @@ def run(main: Callable, define_flags: Callable[[], None], *, arguments: bool = F
 
     An InputError, a wrong flag and a full disk each end it with one line and status 2; --debug
     shows the traceback. Where what it prints is no longer read, as by `| head`, it ends quietly.
+    SIGINT and SIGTERM end it as musicjax.system.stop says.
     """
+    stop.catch()
     flags.DEFINE_bool("debug", False, "Show tracebacks.")
     define_flags()
     if "--debug" not in sys.argv:
@@ -93,12 +96,11 @@ def run(main: Callable, define_flags: Callable[[], None], *, arguments: bool = F
             raise
         print(f"error: {one_line(' '.join(message.split()))}", file=sys.stderr)
         sys.exit(2)
-    except SystemExit as stop:
+    except SystemExit as ended:
         # absl ends --help with status 1.
-        sys.exit(0 if {"--help", "--helpfull", "--helpshort"} & set(sys.argv) else stop.code)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(0 if {"--help", "--helpfull", "--helpshort"} & set(sys.argv) else ended.code)
+    except KeyboardInterrupt as stopped:
+        stop.end(stopped)
 
 
 def _thread_excepthook(arguments: threading.ExceptHookArgs) -> None:

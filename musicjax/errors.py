@@ -1,5 +1,7 @@
 """What a user did or has that musicjax cannot work with."""
 
+import unicodedata
+
 
 class InputError(ValueError):
     """Bad input. The message is one line: what was found, what was expected, what to do.
@@ -24,3 +26,15 @@ class SongError(InputError):
     def __str__(self) -> str:
         found = f"{self.reason}: {self.detail}"
         return f"{self.source}: {found}" if self.source else found
+
+
+def one_line(text: str) -> str:
+    """Text as a terminal may show it in one line: line breaks and what else controls a terminal,
+    which names of files may hold, are escaped.
+    """
+    return "".join(
+        char.encode("unicode_escape").decode()
+        if unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")
+        else char
+        for char in text
+    )

@@ -43,10 +43,10 @@ def _main(flags: Any) -> None:
     from musicjax.generation import piece
     from musicjax.training.workdir import load_standing
 
+    pieces = piece.generate(flags.workdir, options)
     standing = load_standing(flags.workdir)
     if standing and standing.warning:
         print(standing.warning, file=sys.stderr)
-    pieces = piece.generate(flags.workdir, options)
     for remark in dict.fromkeys(remark for made in pieces for remark in made.prime.remarks):
         print(remark)
     paths = piece.write_pieces(

@@ -65,6 +65,7 @@ def test_options_are_the_flags_of_their_names():
         (["--count=0"], 2, "error: count is 0; expected at least 1"),
         (["--count=x"], 2, "see --help"),
         (["--raise=InputError('two\\nlines')"], 2, "error: two lines"),
+        (["--raise=InputError('a\\x1b[31m\\u2028b\\0')"], 2, r"error: a\x1b[31m b\x00"),
         (["--raise=PermissionError(13, 'no', '/x')"], 2, "error: /x: not writable; give another"),
         (["--raise=OSError(errno.EROFS, 'no', '/x')"], 2, "error: /x: not writable"),
         (["--raise=OSError(errno.EDQUOT, 'no')"], 2, "error: no space left on the device of the o"),

@@ -80,7 +80,7 @@ def is_whole(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as file:
             return file.namelist() == _MEMBERS and file.testzip() is None
-    except files.ZIP_ERRORS:
+    except files.ARRAY_ERRORS:
         return False
 
 

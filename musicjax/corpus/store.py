@@ -192,7 +192,7 @@ class Corpus:
             in_order = starts[:-1] == [song.offset for song in songs]
         except InputError:
             raise
-        except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
+        except files.ARRAY_ERRORS as error:
             raise InputError(f"{path}: not a corpus folder ({error}); encode it again") from None
         if not (rows == length == starts[-1] and in_order):
             raise InputError(

@@ -382,7 +382,7 @@ class TokenEncoding(Encoding):
         sequence = self.sequence(song).tokens
         first = 0 if length is None else max(len(sequence) - length, 0)
         tokens = sequence[first:]
-        ids = self.vocabulary.encode(tokens)
+        ids = self.unpack(self.vocabulary.encode(tokens))
         missing = [tokens[i] for i in np.flatnonzero(ids == 0)]
         if missing and unknown == "error":
             some = ", ".join(map(str, missing[:3])) + (", ..." if len(missing) > 3 else "")

@@ -87,7 +87,8 @@ class Model(Protocol):
     @property
     def loss_unit(self) -> str:
         """See above."""
-        return f"nats a {self.encoding.element}"
+        element = self.encoding.element
+        return f"nats {'an' if element[0] in 'aeiou' else 'a'} {element}"
 
     @property
     def any_window(self) -> bool:

@@ -94,7 +94,7 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     try:
         stat = path.stat()
         return _load_version(path, stat.st_mtime_ns, stat.st_size)
-    except files.ZIP_ERRORS as error:
+    except files.ARRAY_ERRORS as error:
         raise InputError(
             f"{path}: not a set of piano rolls ({error}); expected train_rolls, train_lengths, "
             "valid_rolls, ... as musicjax/sources/piano_rolls.py describes"

@@ -4,11 +4,13 @@ They are in a file of the folder, SHA256SUMS, that `sha256sum --check` reads too
 """
 
 import hashlib
+import re
 from pathlib import Path
 
 from musicjax.system import files
 
 NAME = "SHA256SUMS"
+_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 
 
 def write(folder: Path) -> None:
@@ -20,28 +22,24 @@ def write(folder: Path) -> None:
     files.write_text(folder / NAME, "\n".join([_first_line(len(lines)), *lines, ""]))
 
 
-def find_damage(folder: Path) -> str | None:
+def find_damage(folder: Path, but: str = "") -> str | None:
     """What a folder's files differ in from those that it was written with, such as "data.npy is
-    missing"; None if in nothing. Files that were added do not count.
+    missing"; None if in nothing. Files that were added do not count, nor does the file `but`.
     """
-    try:
-        first, _, rest = (folder / NAME).read_bytes().decode("ascii", "replace").partition("\n")
-    except FileNotFoundError:
+    if not (folder / NAME).is_file():
         return f"{NAME} is missing"
-    except OSError as error:
-        return f"{NAME} cannot be read ({error.strerror})"
-    lines = rest.splitlines()
-    if first != _first_line(len(lines)):
+    listed = (folder / NAME).read_bytes().decode("utf-8", "replace")
+    first, *lines, last = listed.split("\n") if "\n" in listed else (listed, "")
+    matches = [match for match in map(_LINE.fullmatch, lines) if match]
+    if last or first != _first_line(len(matches)) or len(matches) < len(lines):
         return f"{NAME} is not what was written"
-    for line in lines:
-        digest, _, name = line.partition("  ")
-        try:
-            if _digest(folder / name) != digest:
-                return f"{name} is not what was written"
-        except FileNotFoundError:
+    for digest, name in (match.groups() for match in matches):
+        if name == but:
+            continue
+        if not (folder / name).is_file():  # nor a pipe, which would be read forever
             return f"{name} is missing"
-        except OSError as error:
-            return f"{name} cannot be read ({error.strerror})"
+        if _digest(folder / name) != digest:
+            return f"{name} is not what was written"
     return None
 
 

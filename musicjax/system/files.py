@@ -5,9 +5,12 @@ A stop, a crash or a full disk leaves nothing that a later run would trust.
 
 import contextlib
 import os
+import re
 import shutil
 import struct
 import tempfile
+import time
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -15,9 +18,12 @@ from pathlib import Path
 from typing import IO
 
 from musicjax.errors import InputError
+from musicjax.system import stop
 
-# What reading a damaged zip file, such as numpy's .npz, may raise.
-ZIP_ERRORS = (
+_A_DAY = 86_400.0  # seconds
+
+# What numpy and zipfile may raise where an .npy or .npz file is damaged.
+ARRAY_ERRORS = (
     OSError,
     ValueError,
     KeyError,
@@ -26,7 +32,9 @@ ZIP_ERRORS = (
     MemoryError,
     OverflowError,
     RuntimeError,
+    SyntaxError,
     struct.error,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -36,12 +44,10 @@ ZIP_ERRORS = (
 def new_file(path: Path) -> Iterator[IO[bytes]]:
     """A file to write; it becomes `path` at the end, or vanishes if that is not reached."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with stop.removed(temporary):
         with temporary.open("wb") as file:
             yield file
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -59,13 +65,21 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     expect_new(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
+    with stop.removed(temporary):
         yield temporary
         temporary.chmod(0o755)  # mkdtemp lets nobody but the owner read it
         temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Removes what a kill has left of this folder; what is younger may be another process's."""
+    name = re.compile(re.escape(f".{path.name}.") + r"[a-z0-9_]{8}")  # as mkdtemp makes it
+    for sibling in path.parent.iterdir():
+        with contextlib.suppress(OSError):  # another process removes it too
+            if name.fullmatch(sibling.name) and time.time() - sibling.stat().st_mtime > _A_DAY:
+                shutil.rmtree(sibling)
 
 
 def expect_new(path: Path) -> None:

@@ -1,10 +1,18 @@
-"""Checkpoints of a run, by Orbax: the last and the best (lowest validation loss)."""
+"""Checkpoints of a run, by Orbax: the last two and the best (lowest validation loss).
 
+Orbax notices that a file is missing, but not that weights have changed; so each checkpoint has
+checksums of its files, which are written last. One that is damaged, or was not finished, is named
+in a line and not used: the one before it is.
+"""
+
+import concurrent.futures
 import contextlib
 import json
-from collections.abc import Mapping
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self
 
 import grain
 import jax
@@ -14,6 +22,8 @@ from orbax.checkpoint import v1 as ocp
 
 from musicjax.errors import InputError
 from musicjax.models.base import Model, Params
+from musicjax.system import checksums
+from musicjax.training import devices
 
 
 class TrainState(NamedTuple):
@@ -40,23 +50,90 @@ class TrainState(NamedTuple):
 
 
 def has_checkpoint(workdir: str | Path) -> bool:
-    """Whether anything was trained in a work dir."""
-    return any(path.name.isdigit() for path in (Path(workdir) / "checkpoints").glob("*"))
+    """Whether a work dir has a checkpoint that is not damaged."""
+    return any(checksums.find_damage(path) is None for path in _folders(workdir))
+
+
+def _folders(workdir: str | Path) -> list[Path]:
+    """Of all checkpoints, the last first."""
+    found = (path for path in (Path(workdir) / "checkpoints").glob("*") if path.name.isdigit())
+    return sorted(found, key=lambda path: int(path.name), reverse=True)
+
+
+def _delete_damaged(workdir: Path) -> None:
+    """Deletes the checkpoints that are damaged, of which Orbax would take the last, and says so."""
+    for path in _folders(workdir):
+        if damage := checksums.find_damage(path):
+            print(f"{path} is deleted, as {damage}")
+            shutil.rmtree(path)
+
+
+def load_params(workdir: str | Path, model: Model, which: str) -> tuple[Params, int]:
+    """Trained parameters on the first device, and the checkpoint's step. A checkpoint that is
+    damaged is named on standard error.
+
+    Args:
+        workdir: of the run.
+        model: whose they are.
+        which: "best" (lowest validation loss; the last, if there was no validation) or "last".
+    Raises:
+        InputError: no checkpoint, all are damaged, or it is of another model.
+    """
+    whole: list[Path] = []
+    for path in _folders(workdir):
+        if damage := checksums.find_damage(path):
+            print(f"warning: {path} is not used, as {damage}", file=sys.stderr)
+        else:
+            whole.append(path)
+    if not whole:
+        raise InputError(f"{workdir}: no checkpoint yet; train for at least one epoch")
+    path = whole[0]
+    if which == "best":
+        losses = {path: _validation_loss(path) for path in reversed(whole)}
+        scored = {path: loss for path, loss in losses.items() if loss is not None}
+        path = min(scored, key=scored.__getitem__, default=path)
+    params = model.shapes
+    shapes = nnx.to_pure_dict(params)
+    saved = ocp.metadata(str(path.absolute()), checkpointable_name="params").metadata
+    if _shapes(saved) != _shapes(shapes):
+        raise InputError(
+            f"{workdir}: checkpoint {path.name} is of another model than config.json describes; "
+            "train again in a new --workdir"
+        )
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    loaded = ocp.load_checkpointables(str(path.absolute()), {"params": _placed(shapes, device)})
+    nnx.replace_by_pure_dict(params, loaded["params"])
+    return params, int(path.name)
+
+
+def _validation_loss(path: Path) -> float | None:
+    try:
+        return json.loads((path / "metrics" / "metrics").read_text())["validation_loss"]
+    except FileNotFoundError:  # of one in the middle of an epoch
+        return None
 
 
 class Checkpoints(contextlib.AbstractContextManager):
     """The checkpoints of a work dir; a context, at whose end all is written."""
 
     def __init__(self, workdir: str | Path):
-        """Opens them; the folder is made by the first save."""
+        """Opens them, and deletes those that are damaged; the folder is made by the first save.
+
+        Where several processes train together, each calls it.
+        """
+        if devices.is_first():
+            _delete_damaged(Path(workdir))
+        devices.gather(0)  # the others wait for it
         policies = ocp.training.preservation_policies
-        self._workdir = Path(workdir).absolute()
-        self._saving = None  # Orbax keeps a thread and file handles until its result is asked for
+        self._folder = Path(workdir).absolute() / "checkpoints"
+        # A save is whole with its checksums, which come after all that Orbax writes.
+        self._sealer = concurrent.futures.ThreadPoolExecutor(1)
+        self._sealing: concurrent.futures.Future | None = None
         self._checkpointer = ocp.training.Checkpointer(
-            str(self._workdir / "checkpoints"),
+            str(self._folder),
             preservation_policy=policies.AnyPreservationPolicy(  # type: ignore[arg-type]
                 [
-                    policies.LatestN(1),
+                    policies.LatestN(2),
                     policies.BestN(
                         n=1,
                         get_metric_fn=lambda metrics: -metrics["validation_loss"],
@@ -74,6 +151,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         try:
             self._finish_save()
         finally:
+            self._sealer.shutdown()
             self._checkpointer.close()
 
     @property
@@ -86,40 +164,53 @@ class Checkpoints(contextlib.AbstractContextManager):
         self,
         state: TrainState,
         batches: grain.DatasetIterator,
+        lines: Sequence[dict[str, Any]] = (),
         validation_loss: float | None = None,
     ) -> None:
-        """Saves state and the place in the data at the state's step, in the background.
+        """Saves state, the place in the data and the lines of metrics.jsonl at the state's step, in
+        the background.
 
         Without a validation loss (in the middle of an epoch) it can be the last, but not the best.
         """
         self._finish_save()
+        step = int(state.step)
         params = nnx.to_pure_dict(state.averaged)
-        self._saving = self._checkpointer.save_checkpointables_async(
-            int(state.step),
-            {"params": params, "rest": _rest(state), "data": _Place(batches)},
+        saving: Any = self._checkpointer.save_checkpointables_async(
+            step,
+            {"params": params, "rest": _rest(state), "data": _Place(batches, lines)},
             metrics=None if validation_loss is None else {"validation_loss": validation_loss},
             force=True,  # by default Orbax skips a save while another is under way
             overwrite=True,
         )
 
-    def _finish_save(self) -> None:
-        if self._saving is not None:
-            saving, self._saving = self._saving, None
-            saving.result()
+        def seal() -> None:
+            saving.result()  # Orbax keeps a thread and file handles until it is asked for
+            if devices.is_first():
+                checksums.write(self._folder / str(step))
 
-    def restore(self, state: TrainState, batches: grain.DatasetIterator) -> TrainState:
-        """The last checkpoint's state; `batches` is moved to its place.
+        self._sealing = self._sealer.submit(seal)
+
+    def _finish_save(self) -> None:
+        if self._sealing is not None:
+            sealing, self._sealing = self._sealing, None
+            sealing.result()
+
+    def restore(
+        self, state: TrainState, batches: grain.DatasetIterator
+    ) -> tuple[TrainState, list[dict[str, Any]]]:
+        """The last checkpoint's state and lines of metrics.jsonl; `batches` is moved to its place.
 
         `state` tells the shapes, and where the arrays are to be; another number of devices or
         processes may have saved them.
         """
         everywhere = state.step.sharding
+        place = _Place(batches)
         loaded = self._checkpointer.load_checkpointables(
             None,
             {
                 "params": _placed(nnx.to_pure_dict(state.averaged), everywhere),
                 "rest": _placed(_rest(state), everywhere),
-                "data": _Place(batches),
+                "data": place,
             },
         )
         nnx.replace_by_pure_dict(state.averaged, loaded["params"])
@@ -127,54 +218,27 @@ class Checkpoints(contextlib.AbstractContextManager):
         if state.ema is not None:
             nnx.replace_by_pure_dict(state.params, rest["trained"])
         optimizer = jax.tree.unflatten(jax.tree.structure(state.optimizer), rest["optimizer"])
-        return state._replace(step=rest["step"], optimizer=optimizer, sums=rest["sums"])
-
-    def load_params(self, model: Model, which: str) -> tuple[Params, int]:
-        """Trained parameters on the first device, and the checkpoint's step.
-
-        Args:
-            model: whose they are.
-            which: "best" (lowest validation loss; the last, if there was no validation) or "last".
-        Raises:
-            InputError: the checkpoint is of another model.
-        """
-        losses: dict[int, Any] = {
-            found.step: cast(dict, found.metrics or {}).get("validation_loss")
-            for found in self._checkpointer.checkpoints
-        }
-        step, scored = max(losses), [step for step in losses if losses[step] is not None]
-        if which == "best" and scored:
-            step = min(sorted(scored), key=losses.__getitem__)
-        params = model.shapes
-        shapes = nnx.to_pure_dict(params)
-        path = self._workdir / "checkpoints" / str(step)
-        saved = ocp.metadata(str(path), checkpointable_name="params").metadata
-        if _shapes(saved) != _shapes(shapes):
-            raise InputError(
-                f"{self._workdir}: checkpoint {step} is of another model than config.json "
-                "describes; train again in a new --workdir"
-            )
-        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        loaded = self._checkpointer.load_checkpointables(step, {"params": _placed(shapes, device)})
-        nnx.replace_by_pure_dict(params, loaded["params"])
-        return params, step
+        state = state._replace(step=rest["step"], optimizer=optimizer, sums=rest["sums"])
+        return state, list(place.lines)
 
 
 class _Place:
-    """The place in the data, which is the same for all processes, as Orbax saves and loads it.
+    """The place in the data and the lines of metrics.jsonl, which are the same for all processes,
+    as Orbax saves and loads them.
 
     Grain's iterator, given to Orbax, would write a file for each process, and could only be loaded
     by as many.
     """
 
-    file = "process_0-of-1.json"  # as Grain names it
+    file = "place.json"
 
-    def __init__(self, batches: grain.DatasetIterator):
+    def __init__(self, batches: grain.DatasetIterator, lines: Sequence[dict[str, Any]] = ()):
         self._batches = batches
+        self.lines = lines
 
     async def save(self, directory: Any) -> Any:
         """Orbax's protocol of a checkpointable: starts, and returns what is to be awaited."""
-        state = json.dumps(self._batches.get_state())
+        state = json.dumps({"batches": self._batches.get_state(), "lines": list(self.lines)})
 
         async def write() -> None:
             folder = await directory.await_creation()
@@ -187,7 +251,9 @@ class _Place:
         """As `save`."""
 
         async def read() -> None:
-            self._batches.set_state(json.loads((directory / self.file).read_text()))
+            saved = json.loads((directory / self.file).read_text())
+            self._batches.set_state(saved["batches"])
+            self.lines = saved["lines"]
 
         return read()
 

@@ -56,8 +56,8 @@ def train_and_evaluate(
     Returns:
         the last epoch's metrics, as in metrics.jsonl: train_loss, validation_loss, ...
     Raises:
-        InputError: a config, corpus, work dir, number of devices or process that does not fit; or
-            the loss became NaN.
+        InputError: a config, corpus, work dir, number of devices or process that does not fit;
+            another process trains in the work dir; or the loss became NaN.
     """
     # A mistake in the config or the source is reported before jax is imported, which takes seconds,
     # and one in the model before songs are encoded.
@@ -69,6 +69,7 @@ def train_and_evaluate(
     from musicjax.training.checkpoint import has_checkpoint
     from musicjax.training.dataset import Examples, batches_per_epoch
     from musicjax.training.optimizer import make_optimizer
+    from musicjax.training.workdir import locked
 
     blank = build_model(config, make_encoding(config.data))
     optimizer_settings = settings_of(OptimizerSettings, config.train, "train")
@@ -98,20 +99,21 @@ def train_and_evaluate(
         steps = settings.epochs * batches_per_epoch(examples, settings.batch_size)
         optimizer = make_optimizer(optimizer_settings, steps)
         params = None if goes_on else pretrained.begin(model, config)
-        _open_workdir(folder, config, corpus, model.free_fields)
-        return trainer.train(
-            model,
-            examples,
-            eval_dataset,
-            settings,
-            optimizer,
-            seed=config.seed,
-            workdir=folder,
-            mesh=mesh,
-            eval_split=eval_split,
-            params=params,
-            callbacks=callbacks,
-        )
+        with locked(folder) if devices.is_first() else contextlib.nullcontext():
+            _open_workdir(folder, config, corpus, model.free_fields)
+            return trainer.train(
+                model,
+                examples,
+                eval_dataset,
+                settings,
+                optimizer,
+                seed=config.seed,
+                workdir=folder,
+                mesh=mesh,
+                eval_split=eval_split,
+                params=params,
+                callbacks=callbacks,
+            )
 
 
 def _open_workdir(

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from musicjax.errors import InputError
 from musicjax.models.base import Model, Params
-from musicjax.system import files
+from musicjax.system import files, stop
 from musicjax.training import devices
 from musicjax.training.checkpoint import Checkpoints, TrainState
 from musicjax.training.dataset import (
@@ -33,7 +33,6 @@ from musicjax.training.dataset import (
     training_batches,
 )
 from musicjax.training.settings import TrainSettings
-from musicjax.training.workdir import load_metrics
 
 # (an epoch's line of metrics.jsonl, the parameters that were measured) -> nothing; the parameters'
 # buffers are given to the next step.
@@ -226,18 +225,22 @@ def train(
     # --- checkpoints ------------------------------------------------------------------------
     with contextlib.ExitStack() as stack:
         stack.callback(batches.close)
+        # From the first step on there is something to save; several processes must stop together.
+        to_save = stack.enter_context(contextlib.ExitStack())
+        if jax.process_count() > 1:
+            to_save.enter_context(stop.held())
         checkpoints = stack.enter_context(Checkpoints(workdir))
         state = devices.put(state, devices.replicated(mesh))
+        lines: list[dict[str, Any]] = []
         if _latest_step(checkpoints, workdir):
-            state = checkpoints.restore(state, batches)
+            state, lines = checkpoints.restore(state, batches)
             print(f"going on from step {int(state.step)}")
+            _write_metrics(lines, workdir)
         writer = None
-        # What a lost checkpoint had reached is dropped.
-        lines = [line for line in load_metrics(workdir) if line["step"] <= int(state.step)]
         stopped = stack.enter_context(_stop_signal())
 
         # --- loop ---------------------------------------------------------------------------
-        step = int(state.step)
+        step = first_step = int(state.step)
         saved_at = time.monotonic()
         while step < total_steps and not _out_of_patience(lines, patience, step):
             epoch, done = divmod(step, steps_per_epoch)
@@ -258,6 +261,8 @@ def train(
                 state, losses = train_steps(state, stacked, count, data)
                 losses = np.asarray(losses)[:count]
                 _check_finite(losses, step, workdir)
+                if step == first_step:
+                    to_save.enter_context(stop.held())
                 step += count
                 trained_on += int(sum(batch["present"].sum() for batch in group))
                 progress.update(count)
@@ -266,13 +271,13 @@ def train(
                     continue  # the epoch's end saves what belongs to it
                 # A signal to one process, or its clock, is followed by all at the same step.
                 due = time.monotonic() - saved_at > 60 * settings.checkpoint_minutes
-                stop, due = np.any(devices.gather(stopped.is_set(), due), axis=0)
-                if stop:
+                number, due = np.max(devices.gather(stopped[0], due), axis=0)
+                if number:
                     progress.close()
-                    checkpoints.save(state, batches)
-                    raise _stopped(step)
+                    checkpoints.save(state, batches, lines)
+                    raise _stopped(number, step)
                 if due:
-                    checkpoints.save(state, batches)
+                    checkpoints.save(state, batches, lines)
                     saved_at = time.monotonic()
             progress.close()
             seconds = time.monotonic() - started
@@ -298,19 +303,18 @@ def train(
                 from tensorboardX import SummaryWriter
 
                 writer = writer or stack.enter_context(SummaryWriter(str(workdir), flush_secs=10))
-                text = "".join(json.dumps(row) + "\n" for row in lines)
-                files.write_text(workdir / "metrics.jsonl", text)
+                _write_metrics(lines, workdir)
                 plot_losses(lines, workdir / "loss.png", eval_split, model.loss_unit, model.dropout)
                 for name, value in line.items():
                     writer.add_scalar(name.replace("_", "/", 1), value, step)
             scored = measured["loss"] if eval_split == "validation" else None
-            checkpoints.save(state, batches, scored)
+            checkpoints.save(state, batches, lines, scored)
             saved_at = time.monotonic()
             print(_describe(line, settings.epochs, eval_split, model.summary), flush=True)
             for callback in callbacks:
                 callback(line, state.averaged)
-            if step < total_steps and devices.gather(stopped.is_set()).any():
-                raise _stopped(step)
+            if step < total_steps and (number := devices.gather(stopped[0]).max()):
+                raise _stopped(number, step)
         if step < total_steps:
             print(
                 f"ends here: {patience} epochs without a better validation loss (train.patience; "
@@ -350,9 +354,14 @@ def _latest_step(checkpoints: Checkpoints, workdir: Path) -> int:
     return seen[0]
 
 
-def _stopped(step: int) -> KeyboardInterrupt:
-    print(f"stopped at step {step}; the same command goes on from there", flush=True)
-    return KeyboardInterrupt()
+def _stopped(number: int, step: int) -> stop.Stopped:
+    return stop.Stopped(int(number), f"stopped at step {step}; the same command goes on from there")
+
+
+def _write_metrics(lines: list[dict[str, Any]], workdir: Path) -> None:
+    if devices.is_first():
+        text = "".join(json.dumps(row) + "\n" for row in lines)
+        files.write_text(workdir / "metrics.jsonl", text)
 
 
 def _groups(batches: Iterator[dict], size: int, left: int) -> Iterator[list[dict]]:
@@ -384,21 +393,23 @@ def _not_finite(what: str, value: float, step: int, workdir: Path) -> str:
 
 
 @contextlib.contextmanager
-def _stop_signal() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; the second SIGINT interrupts at once."""
-    event = threading.Event()
+def _stop_signal() -> Iterator[list[int]]:
+    """A list of the number of the SIGINT or SIGTERM that came, 0 before; the second SIGINT
+    interrupts at once.
+    """
+    came = [0]
     if threading.current_thread() is not threading.main_thread():
-        yield event  # signals can only be caught in the main thread
+        yield came  # signals can only be caught in the main thread
         return
 
-    def stop(number, frame):
-        if event.is_set() and number == signal.SIGINT:
+    def note(number, frame):
+        if came[0] and number == signal.SIGINT:
             raise KeyboardInterrupt
-        event.set()
+        came[0] = came[0] or number
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in stop.SIGNALS}
     try:
-        yield event
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

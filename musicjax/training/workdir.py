@@ -1,9 +1,9 @@
 """The work dir of a run: what training writes, and what generate and evaluate need.
 
-    config.json        the config, with the version of this format
-    vocabulary.json    what the encoding found in the songs, if it finds anything
-    songs/             the corpus: test songs to measure, training songs to compare with
-    checkpoints/       the last and the best (lowest validation loss) by Orbax
+    config.json        the config, with the version of this format, and a checksum
+    songs/             the corpus, with the encoding: test songs to measure, training songs to
+                       compare with
+    checkpoints/       the last two and the best (lowest validation loss) by Orbax, with checksums
     metrics.jsonl      one line an epoch; loss.png shows the losses
     events.out.tfevents.*    the same for TensorBoard: tensorboard --logdir=WORKDIR
     baseline.json      the model beside the strongest simple baseline
@@ -11,9 +11,14 @@
 Nothing outside it is needed: it can be moved to another machine.
 """
 
+import contextlib
+import hashlib
 import json
+import os
 import shlex
 import shutil
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,10 +30,10 @@ from musicjax.encodings import make_encoding
 from musicjax.errors import InputError
 from musicjax.models import build_model
 from musicjax.models.base import Model, Params
-from musicjax.system import files
-from musicjax.training.checkpoint import Checkpoints, has_checkpoint
+from musicjax.system import checksums, files
+from musicjax.training.checkpoint import load_params
 
-FORMAT = 8
+FORMAT = 9
 
 
 class Standing(NamedTuple):
@@ -83,10 +88,36 @@ class Trained(NamedTuple):
     step: int
 
 
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Lets one process train in a work dir. The lock is the system's: it ends with the process.
+
+    Raises:
+        InputError: another process trains in it.
+    """
+    import filelock
+
+    workdir.mkdir(parents=True, exist_ok=True)
+    holder = workdir / ".trainer"
+    lock = filelock.FileLock(workdir / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        other = holder.read_text().strip() if holder.is_file() else "another process"
+        raise InputError(
+            f"{workdir}: {other} trains in it; wait for its end, stop it, or give another --workdir"
+        ) from None
+    try:
+        files.write_text(holder, f"process {os.getpid()} on {socket.gethostname()}\n")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
 def save_songs(workdir: Path, corpus: Corpus) -> None:
     """Writes what generate and evaluate need of a corpus."""
     workdir.mkdir(parents=True, exist_ok=True)
-    corpus.encoding.save(workdir)
     shutil.rmtree(workdir / "songs", ignore_errors=True)
     corpus.save(workdir / "songs")
 
@@ -113,7 +144,7 @@ def load_standing(workdir: str | Path) -> Standing | None:
         return Standing(**json.loads(path.read_text()))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: damaged ({error!r}); delete it") from None
 
 
@@ -125,16 +156,20 @@ def load_metrics(workdir: str | Path) -> list[dict[str, Any]]:
     """
     path = Path(workdir) / "metrics.jsonl"
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if not all(isinstance(line, dict) and {"epoch", "step"} <= line.keys() for line in lines):
+            raise ValueError("a line without epoch and step")
+        return lines
     except FileNotFoundError:
         return []
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: damaged ({error}); train again in a new --workdir") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: damaged ({error}); musicjax.train writes it again") from None
 
 
 def save_config(workdir: Path, config: Config, fingerprint: str) -> None:
     """Writes config.json."""
     saved = {"format": FORMAT, "corpus": fingerprint, "config": config.to_dict()}
+    saved["sha256"] = _digest(saved)
     files.write_text(workdir / "config.json", json.dumps(saved, indent=2) + "\n")
 
 
@@ -148,13 +183,15 @@ def load_config(workdir: str | Path) -> tuple[Config, str]:
     try:
         saved = json.loads(path.read_text())
         version, config, corpus = saved["format"], saved["config"], saved["corpus"]
+        if version == FORMAT and saved.pop("sha256") != _digest(saved):
+            raise ValueError("not what was written")
     except FileNotFoundError:
         raise InputError(
             f"{workdir}: not a work dir (no config.json); train one by "
             "python -m musicjax.train --config=configs/vocab.py "
             f"--workdir={shlex.quote(str(workdir))}"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: damaged ({error!r}); train again in a new --workdir") from None
     if version != FORMAT:
         raise InputError(
@@ -162,6 +199,11 @@ def load_config(workdir: str | Path) -> tuple[Config, str]:
             "or use the musicjax that made it"
         )
     return ConfigDict(_with_tuples(config)), corpus
+
+
+def _digest(saved: dict[str, Any]) -> str:
+    text = json.dumps(saved, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
@@ -179,10 +221,14 @@ def load_model(workdir: str | Path) -> tuple[Model, Config]:
     """The model of a work dir, without its parameters, and the config.
 
     Raises:
-        InputError: no work dir, or one of another version.
+        InputError: no work dir, or one of another version, or damaged.
     """
     config, _ = load_config(workdir)
-    return build_model(config, make_encoding(config.data).load(Path(workdir))), config
+    songs = Path(workdir) / "songs"
+    # What `load_songs` finds out about the songs' data is not asked here.
+    if damage := checksums.find_damage(songs, but="data.npy"):
+        raise InputError(f"{songs}: damaged: {damage}; train again in a new --workdir")
+    return build_model(config, make_encoding(config.data).load(songs)), config
 
 
 def load_trained(workdir: str | Path, which: str = "best") -> Trained:
@@ -195,8 +241,5 @@ def load_trained(workdir: str | Path, which: str = "best") -> Trained:
         InputError: no work dir, no checkpoint in it, or one of another version.
     """
     model, config = load_model(workdir)
-    if not has_checkpoint(workdir):
-        raise InputError(f"{workdir}: no checkpoint yet; train for at least one epoch")
-    with Checkpoints(workdir) as checkpoints:
-        params, step = checkpoints.load_params(model, which)
+    params, step = load_params(workdir, model, which)
     return Trained(model, params, config, step)

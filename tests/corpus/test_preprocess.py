@@ -147,7 +147,7 @@ def test_a_part_is_chosen_then_moved_to_c_by_the_key_of_the_whole_song():
     assert (prepared.rule, prepared.semitones, prepared.key.name) == ("track name", -2, "D:maj")
     assert set(prepared.song.tracks[0].pitch.tolist()) == {38}
     plain = preprocess.prepare(song, preprocessing(track="bass", transpose=False))
-    assert (plain.semitones, plain.key) == (0, None)
+    assert (plain.semitones, plain.key) == (0, prepared.key)
     assert set(plain.song.tracks[0].pitch.tolist()) == {40}
     none = preprocess.prepare(song, preprocessing(track="drums"))
     assert (none.song.tracks, none.rule) == ((), "none")

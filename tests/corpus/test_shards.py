@@ -89,7 +89,7 @@ def test_what_a_record_says_of_a_song(tmp_path):
     bars = {"bars": [[0, 48, 4]]}
     assert (record.repairs, record.layout, record.artist, record.year) == ([], bars, None, None)
     untransposed = encode_one(tmp_path, transpose=False).record
-    assert (untransposed.key, untransposed.key_margin, untransposed.semitones) == (None, None, 0)
+    assert (untransposed.key, untransposed.semitones) == (record.key, 0)
 
 
 def test_a_song_without_the_part_says_which_tracks_it_has(tmp_path):

@@ -363,6 +363,18 @@ def test_what_a_model_does_not_know_of_a_prime():
     assert encoding.text(encoding.prime(song, 1, "error")[0]) == "E4:1"
 
 
+def test_a_model_does_not_know_what_came_in_other_songs_alone():
+    trained, other = (
+        make_song(make_track([(i * 480, 480, p) for i in range(9)])) for p in (60, 72)
+    )
+    encoding = encoding_of()
+    shards = [*in_shard(encoding, [trained]), *in_shard(encoding, [other], training=0)]
+    encoding = encoding.fit(shards)
+    assert len(encoding.vocabulary.tokens) == encoding.size + 1
+    prime = encoding.prime(other, 4, "nearest")
+    assert (encoding.text(prime.elements), prime.unknown) == ("C4:1 C4:1 C4:1 C4:1", 4)
+
+
 def test_a_token_is_at_the_place_of_its_onset():
     # A pick-up of a quarter, then 3/4.
     rows = [(0, 480, 60), (480, 240, 62), (720, 1200, 64), (1920, 480, 65)]

@@ -1,6 +1,5 @@
 """Runs side by side."""
 
-import json
 import shutil
 
 import pytest
@@ -20,9 +19,9 @@ def runs(folder, tmp_path_factory):
     one = trained(folder, tmp_path_factory)
     other = tmp_path_factory.mktemp("other") / "b"
     shutil.copytree(one, other)
-    saved = json.loads((other / "config.json").read_text())
-    saved["config"]["train"].update(learning_rate=0.5, epochs=7)
-    (other / "config.json").write_text(json.dumps(saved))
+    config, fingerprint = workdir.load_config(other)
+    config.train.update(learning_rate=0.5, epochs=7)
+    workdir.save_config(other, config, fingerprint)
     workdir.save_standing(other, Standing(9, "validation", "nll", 3.0, "Kneser-Ney", 2.5))
     return [one, other]
 

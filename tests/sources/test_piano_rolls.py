@@ -3,8 +3,11 @@ import random
 
 import numpy as np
 import pytest
+from conftest import load_config
 
+from musicjax.encodings import make_encoding
 from musicjax.errors import InputError, SongError
+from musicjax.music.song import Song
 from musicjax.sources import piano_rolls
 from musicjax.sources.piano_rolls import PianoRolls
 
@@ -111,3 +114,22 @@ def test_a_damaged_file_is_refused_or_is_still_a_set(tmp_path):
         piano_rolls._load_version.cache_clear()
         with contextlib.suppress(InputError):
             assert len(PianoRolls(path).find()) == 6
+
+
+def test_events_are_one_way_to_write_a_roll(tmp_path):
+    """So that the likelihood of the events is at most the roll's (benchmarks.polyphonic)."""
+    make_set(tmp_path / "a.npz")
+    source = PianoRolls(tmp_path / "a.npz")
+    encoding = make_encoding(load_config("events", "polyphonic").data)
+    for file in source.find():
+        song, _ = source.read(file, max_bytes=1)
+        elements = encoding.encode(song).elements
+        rolls = []
+        decoded = Song(tuple(encoding.decode(elements)), 12)
+        for notes in (song.notes(), decoded.notes() // [3, 3, 1, 1]):
+            roll = np.zeros((40, 128), int)
+            for onset, duration, pitch, _ in notes.tolist():
+                roll[onset : onset + duration, pitch] += 1
+            rolls.append(roll)
+        np.testing.assert_array_equal(*rolls)
+        np.testing.assert_array_equal(encoding.encode(decoded).elements, elements)

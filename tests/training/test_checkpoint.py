@@ -14,7 +14,7 @@ from runs import lines, parameters, trained
 from musicjax.errors import InputError
 from musicjax.training import devices
 from musicjax.training.checkpoint import Checkpoints, TrainState, has_checkpoint
-from musicjax.training.workdir import load_trained
+from musicjax.training.workdir import load_config, load_trained, save_config
 
 pytestmark = pytest.mark.slow  # left out by scripts/test.sh --quick
 
@@ -48,18 +48,18 @@ def test_what_was_saved_is_restored_with_the_place_in_the_data(tmp_path, number_
     sharding = devices.replicated(devices.make_mesh(number_of_devices, 2))
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.latest_step == 4
-        restored = checkpoints.restore(devices.put(state_at(0), sharding), fresh)
+        restored, _ = checkpoints.restore(devices.put(state_at(0), sharding), fresh)
     jax.tree.map(np.testing.assert_array_equal, restored, state_at(4, fill=1.5))
     assert all(leaf.sharding == sharding for leaf in jax.tree.leaves(restored))
     assert next(fresh) == 7
 
 
-def test_the_last_and_the_best_of_those_that_were_validated_are_kept(tmp_path):
+def test_the_last_two_and_the_best_of_those_that_were_validated_are_kept(tmp_path):
     data = batches()
     with Checkpoints(tmp_path) as checkpoints:
         for step, loss in enumerate([5.0, 2.0, None, 3.0, None], 1):
-            checkpoints.save(state_at(step), data, loss)
-    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"2", "5"}
+            checkpoints.save(state_at(step), data, [], loss)
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"2", "4", "5"}
 
 
 def test_saving_keeps_no_thread_and_no_file_open(tmp_path):
@@ -69,7 +69,7 @@ def test_saving_keeps_no_thread_and_no_file_open(tmp_path):
     data, counts = batches(), []
     with Checkpoints(tmp_path) as checkpoints:
         for step in range(1, 61):
-            checkpoints.save(state_at(step), data, 1.0 / step)
+            checkpoints.save(state_at(step), data, [], 1.0 / step)
             counts.append(count())
     files, threads = np.array(counts).T
     assert files[-20:].max() <= files[:20].max() + 5
@@ -81,7 +81,7 @@ def test_the_best_and_the_last_checkpoint_of_a_run(workdir):
     best = min(run, key=lambda line: line["validation_loss"])
     assert best["epoch"] != 6
     kept = {int(path.name) for path in (workdir / "checkpoints").iterdir()}
-    assert kept == {best["step"], run[-1]["step"]}
+    assert kept == {best["step"], run[-2]["step"], run[-1]["step"]}
     assert load_trained(workdir).step == best["step"]
     assert load_trained(workdir, "last").step == run[-1]["step"]
 
@@ -97,7 +97,8 @@ def test_a_work_dir_can_be_moved_and_its_weights_read_by_orbax_alone(workdir, tm
 
 def test_a_checkpoint_of_another_model_than_the_config_describes(workdir, tmp_path):
     other = shutil.copytree(workdir, tmp_path / "other")
-    text = (other / "config.json").read_text()
-    (other / "config.json").write_text(text.replace('"dense_size": 16', '"dense_size": 9'))
+    config, fingerprint = load_config(other)
+    config.model.dense_size = 9
+    save_config(other, config, fingerprint)
     with pytest.raises(InputError, match=r"is of another model than config\.json describes"):
         load_trained(other)

@@ -23,7 +23,6 @@ def test_a_run_leaves_a_whole_work_dir(folder, tmp_path_factory):
     names = {path.name for path in path.iterdir()}
     assert names >= {
         "config.json",
-        "vocabulary.json",
         "songs",
         "checkpoints",
         "metrics.jsonl",
