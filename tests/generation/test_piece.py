@@ -281,3 +281,37 @@ def test_songs_whose_names_latin_1_cannot_hold(tied, tmp_path):
     assert piece.prime.name == "Lied 歌.mid"
     [path] = write_pieces([piece], tmp_path)
     np.testing.assert_array_equal(midi.read_song(path).notes()[:, :3], piece.song.notes()[:, :3])
+
+
+def test_nothing_is_overwritten(tokens, tmp_path):
+    pieces = generate(tokens, Options(num=1, length=5))
+    first = write_pieces(pieces, tmp_path)
+    before = first[0].read_bytes()
+    second = write_pieces(generate(tokens, Options(num=1, length=9)), tmp_path)
+    assert [path.name for path in first + second] == ["seed_0.mid", "seed_0-2.mid"]
+    assert first[0].read_bytes() == before != second[0].read_bytes()
+
+
+def test_key_tempo_program_and_loudness_are_as_asked(tokens, prime_file):
+    song = midi.read_song(prime_file)
+    [plain] = generate(tokens, Options(num=1, length=20, prime=prime_file))
+    key = plain.prime.key.moved(3 - plain.prime.semitones)
+    options = Options(
+        num=1, length=20, key=key.name, tempo=91.0, program="church organ", velocity=33
+    )
+    [piece] = generate(tokens, options, prime=song)
+    np.testing.assert_array_equal(piece.passage.elements, plain.passage.elements)
+    assert [track.program for track in piece.song.tracks] == [19, 19]
+    assert {v for track in piece.song.tracks for v in track.velocity.tolist()} == {33}
+    assert piece.song.main_qpm == 91
+    (signature,) = piece.song.keys
+    assert (signature.tonic, signature.minor) == key
+    assert [pitch % 12 for pitch in piece.song.tracks[1].pitch.tolist()] == [
+        (pitch + 3) % 12 for pitch in plain.song.tracks[1].pitch.tolist()
+    ]
+    with pytest.raises(InputError, match=r"'church orgel', .*did you mean 'church organ'"):
+        Options(program="church orgel")
+    with pytest.raises(InputError, match=r"key is 'H'; expected such as D, F#m"):
+        Options(key="H")
+    with pytest.raises(InputError, match=r"meter is '3-4'; expected such as 3/4"):
+        Options(meter="3-4")
