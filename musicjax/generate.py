@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from musicjax import cli
-from musicjax.errors import InputError
 from musicjax.generation.options import options_class
 from musicjax.music import notation
 from musicjax.rendering import audio
@@ -36,8 +35,7 @@ def _main(flags: Any) -> None:
     sound = cli.parsed_options(audio.AudioSettings, flags)
     if flags.audio:
         audio.check_format(flags.audio)
-    if not Path(flags.workdir).is_dir():
-        raise InputError(f"workdir is {flags.workdir!r}, which is no folder; train one first")
+    files.expect_workdir(flags.workdir)  # or else its folder of samples would be made
     output = files.writable_folder(flags.output or Path(flags.workdir) / "samples")
     from musicjax.evaluation.metrics import shared_cells
     from musicjax.generation import piece

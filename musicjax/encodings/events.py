@@ -611,13 +611,13 @@ class EventEncoding(FixedIds):
         xp, known = state.__array_namespace__(), self._ids
         last, place, length, pitch = state.T[:, :, None]
         kinds, values = xp.asarray(known.kinds), xp.asarray(known.values.astype(np.int32))
-        allowed = xp.asarray(self._order())[last[:, 0]][:, kinds]
+        allowed = xp.asarray(self._followers())[last[:, 0]][:, kinds]
         forward = (values > place) & (values < length)
         allowed &= (kinds != _POSITION) | forward
         is_pitch = (kinds == _PITCH) | (kinds == _DRUM)
         return allowed & (~is_pitch | (values >= pitch))
 
-    def _order(self) -> np.ndarray:
+    def _followers(self) -> np.ndarray:
         """bool [V, kinds]: which kinds may follow each id."""
         known = self._ids
         note = [_PROGRAM] if self.instruments else [_PITCH]

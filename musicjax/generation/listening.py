@@ -66,8 +66,7 @@ def write_page(
     audio.check_format(format_name)
     output = Path(output)
     for each in workdirs:
-        if not Path(each).is_dir():
-            raise InputError(f"workdir is {str(each)!r}, which is no folder; train one first")
+        files.expect_workdir(each)
     _expect_free(output)
     runs = _runs(workdirs, (settings.checkpoints or options.checkpoint).split(","), options)
     judges = {run.fingerprint: _Judge(run.corpus, _units(run)) for run in reversed(runs)}

@@ -69,8 +69,7 @@ def generate(
         InputError: no such work dir, or options or a prime that do not fit its model.
     """
     options = options or Options()
-    if not Path(folder).is_dir():
-        raise InputError(f"workdir is {str(folder)!r}, which is no folder; train one first")
+    files.expect_workdir(folder)
     song = prime if prime is not None else options.prime
     song = None if song is None else midi.as_song(song)
     compilation_cache.enable()

@@ -87,7 +87,7 @@ def prime_from_song(
             f"{song.source}: the prime has {len(elements)} {element}s; the model reads "
             f"{model.min_prime} (train with model.pad=True for shorter ones)"
         )
-    key = prepared.key and Mode(prepared.key.tonic, prepared.key.minor).moved(prepared.semitones)
+    key = prepared.key and prepared.key.mode.moved(prepared.semitones)
     velocity = int(np.median(prepared.song.notes()[:, 3]))
     prime = Prime(
         elements,

@@ -39,13 +39,17 @@ class Key(NamedTuple):
     @property
     def name(self) -> str:
         """Such as "C:maj" or "A:min"."""
-        return key_name(self.tonic, self.minor)
+        return self.mode.name
+
+    @property
+    def mode(self) -> "Mode":
+        """The key without its margin."""
+        return Mode(self.tonic, self.minor)
 
     @property
     def semitones_to_c(self) -> int:
         """The shorter way to C major or A minor, -6..5 semitones."""
-        home = 9 if self.minor else 0
-        return (home - self.tonic + 6) % 12 - 6
+        return self.mode.semitones_to(Mode(9 if self.minor else 0, self.minor))
 
 
 def pitch_class_histogram(song: Song) -> np.ndarray:

@@ -92,6 +92,16 @@ def expect_new(path: Path) -> None:
         raise InputError(f"{path} already exists; give another folder or delete it")
 
 
+def expect_workdir(path: str | Path) -> None:
+    """Checks that a run's folder is there.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not Path(path).is_dir():
+        raise InputError(f"workdir is {str(path)!r}, which is no folder; train one first")
+
+
 def writable_folder(path: str | Path) -> Path:
     """Makes a folder if it is not there, and checks that files can be written to it, so that work
     is not done for nothing.
