@@ -12,6 +12,7 @@ recurrence (one of T steps that wait for each other) or outside (all steps at on
     kept         written into an array of all steps, for the next layer or the backward pass
     moved        copied, transposed, joined or filled with zeros
     small loop   a recurrence that XLA has made one kernel of
+    native       an LSTM by musicjax's C++ (model.kernel=native), products and all
 
 All on one device, with malloc as it is, or as you have set it by GLIBC_TUNABLES. What is left is
 between the operations: waiting for threads, and the trace itself; or it is negative, since what
@@ -74,6 +75,8 @@ def kind(instruction: Instruction, inside: dict[str, list[Instruction]]) -> str:
     words = set(re.split(r"[_.-]", instruction.name))
     if instruction.opcode == "while":
         return "small loop"
+    if "ffi_call" in instruction.source:
+        return "native"
     if "dot" in opcodes:
         return "product"
     if "dynamic-update-slice" in opcodes:

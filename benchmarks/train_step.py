@@ -22,14 +22,17 @@ Peers, same model, batch and optimizer, dropout included, in the same run, in tu
 
     musicjax       this project's compiled call of several steps
     one device     the same with --devices=1, where the config shares a batch by several
-    naive          the same with autodiff of a plain lax.scan, one step a call, state not donated
+    scan           the same with model.kernel=scan: XLA alone
+    naive          scan with autodiff of a plain lax.scan, one step a call, state not donated
     torch          vocab: PyTorch's nn.LSTM, its CPU kernel (extra `bench`)
     torch loops    nsm: an nn.LSTM for each note and for each step, as the paper's authors wrote it
     torch batched  nsm: batched over notes and steps, a Python loop over the recurrent axis
 
 Each runs in a process of its own: first all whose malloc has huge pages, as musicjax.train starts
 itself for train.huge_pages, then all whose malloc is as it is, or as you have set it by
-GLIBC_TUNABLES (--allocator picks one of the two). Ratios are within one kind of process.
+GLIBC_TUNABLES, then all whose malloc has huge pages and gives nothing back, which suits PyTorch
+best (--allocator picks one). Ratios are within one kind of process; of each program's best kind in
+the table of docs/speed.md.
 
 Prints the median and spread of each, compile time apart; the last line is JSON.
 """
@@ -57,9 +60,12 @@ from musicjax.training.settings import OptimizerSettings
 from musicjax.training.trainer import make_train_steps, new_state
 
 STEPS_PER_CALL = 4
+_KEEP = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=100000000000"
+_KEEP += ":glibc.malloc.top_pad=3000000000"
 ALLOCATORS = {
     "huge_pages": huge_pages.environment(),
     "as_is": dict(os.environ),
+    "kept": os.environ | {huge_pages.VARIABLE: f"{huge_pages.TUNABLES}:{_KEEP}"},
 }
 PAPER_SONGS_PER_SECOND = 350 * 10 / 3600  # ten epochs an hour
 
@@ -151,6 +157,7 @@ def naive_runner(peers, config: Config):
         last, hidden = jax.lax.scan(step, initial, projected)
         return hidden, last
 
+    config.model.kernel = "scan"
     loss_fn, optimizer, state, batches = make_step(peers, config)
     params, optimizer_state = state.params, state.optimizer
 
@@ -186,6 +193,9 @@ def make_runner(name: str, peers, config: Config):
         case "one device":
             config.train.devices = 1
             return musicjax_runner(peers, config)
+        case "scan":
+            config.model.kernel = "scan"
+            return musicjax_runner(peers, config)
         case _:
             return peers.torch_runners(config, STEPS_PER_CALL)[name]
 
@@ -195,6 +205,7 @@ def names_of(peers, config: Config, alone: bool) -> list[str]:
     names = ["musicjax"] + ["one device"] * (config.train.devices != 1)
     if alone:
         return names
+    names += ["scan"]
     if not machine.versions(("torch",))["torch"]:
         print("no PyTorch: pip install -e .[bench] for that peer")
         return [*names, "naive"]
@@ -269,7 +280,7 @@ def main() -> None:
     parser.add_argument("--devices", type=int, help="that share a batch; default: as in the config")
     parser.add_argument("--rounds", type=int, default=5, help="calls of each peer that count")
     parser.add_argument("--alone", action="store_true", help="no peers: for the peak of memory")
-    parser.add_argument("--allocator", choices=["both", *ALLOCATORS], default="both")
+    parser.add_argument("--allocator", choices=["all", *ALLOCATORS], default="all")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     arguments, peers, size, config = parse_config(parser)
     config.train.steps_per_call = STEPS_PER_CALL
@@ -279,7 +290,7 @@ def main() -> None:
         serve(make_runner(arguments.serve, peers, config), peers.flops(config))
         return
 
-    allocators = list(ALLOCATORS) if arguments.allocator == "both" else [arguments.allocator]
+    allocators = list(ALLOCATORS) if arguments.allocator == "all" else [arguments.allocator]
     names = names_of(peers, config, arguments.alone)
     measured = {name: measure(names, ALLOCATORS[name], arguments.rounds) for name in allocators}
     roof = max(end["roof"] for _, _, ends in measured.values() for end in ends.values())

@@ -32,6 +32,7 @@ def get_train() -> ConfigDict:
     train.clip_norm = 0.0  # of the gradient; 0: none
     train.steps_per_call = 10  # training steps in one compiled call
     train.checkpoint_minutes = 10.0  # besides the end of each epoch
+    train.keep_epochs = ()  # whose checkpoints are kept too, such as (1, 10, 50)
     train.devices = 1  # of each process, that share a batch; 0: all, on a CPU its cores
     train.huge_pages = True  # of memory, from glibc: for large models
     train.device_cache_megabytes = 256.0  # encoded songs up to this size are kept on the devices
@@ -42,7 +43,8 @@ def get_lstm() -> ConfigDict:
     model = ConfigDict()
     model.residual_dtype = "float32"  # or "bfloat16", on accelerators: of what is kept of all steps
     model.remat = 0  # steps of a block that the backward pass computes again, to keep less; 0: none
-    model.kernel = "scan"  # or "cudnn", a GPU's own LSTM
+    # "native": C++ on a CPU that has a compiler, else as "scan"; or "cudnn", a GPU's own LSTM
+    model.kernel = "native"
     return model
 
 

@@ -37,7 +37,9 @@ def test_pytorchs_loop_over_notes_is_our_sampling(variant):
         positions = np.full(pieces, (t - 1) % 16)
         noise = rng.random((layout.notes, pieces, layout.bits), np.float32)
         our_carries, x = network.step_over_time(our_carries, states, positions)
-        drawn, logits = network.draw_notes(x, noise[:, None], network.note_lstms_at(t), rules=rules)
+        drawn, _, logits = network.draw_notes(
+            x, noise[:, None], network.note_lstms_at(t), rules=rules
+        )
         their_carry, theirs, their_logits = step(
             *(torch.tensor(array) for array in (states, positions, noise)),
             their_carry,
@@ -78,12 +80,12 @@ def trained(musicjax, peer):
 
 
 def test_the_table_says_plainly_what_is_not_reached():
-    summary = {"nsm 10": trained(60, 40), "nsm 32": trained(44, 40)}
+    summary = {"nsm 10": trained(80, 40), "nsm 32": trained(44, 40)}
     bi_axial = "train the paper's bi-axial network, 10 songs a batch"
-    assert figures(summary, bi_axial) == [("1.50", "yes"), ("0.60", "yes")]
+    assert figures(summary, bi_axial) == [("2.00", "yes"), ("0.80", "yes")]
     larger = "the same, 32 songs a batch"
     assert figures(summary, larger) == [("1.10", "no"), ("0.44", "no")]
-    assert "| times as fast as PyTorch, batched | at least 1.2 | 1.50 |" in everything.table(
+    assert "| times as fast as PyTorch, batched | at least 1.8 | 2.00 |" in everything.table(
         summary
     )
 

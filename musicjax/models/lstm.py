@@ -11,8 +11,9 @@ computes the gates' gradients alone, and one product over all steps gives the we
 The residuals, which are what is kept of all steps for the backward pass, and `projected` itself may
 be bfloat16: half the memory. Inputs, outputs, weights, carries, products and sums are float32.
 Rematerialisation cuts time into blocks and keeps only the carries between them; the backward pass
-computes each block again: the memory of one block, for a third more work. On a GPU cuDNN's LSTM may
-take over where weights are shared: the same numbers but for rounding.
+computes each block again: the memory of one block, for a third more work. Two kernels take over
+where they can, with the same numbers but for rounding: on a CPU compiled C++
+(musicjax.models.lstm_cpu), on a GPU cuDNN's LSTM where weights are shared.
 
 Axes: B batch, T time step, F feature, H hidden, G gate (4H), K one of `num_lstms`, D direction.
 Source: Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000; gate order and
@@ -27,9 +28,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 
 from musicjax.config import SHARE, at_least, expect, one_of, setting
 from musicjax.errors import InputError
+from musicjax.models import lstm_cpu
 
 # Bytes of w_h beyond which a training step reads it transposed, [G, H], since it does not stay in a
 # core's cache: with 50 rows of H = 512 that made 106 GF/s of 73, and with 36 or 256 no more.
@@ -47,13 +50,14 @@ class LSTMSettings:
         dropout: share of each LSTM's outputs that training drops.
         residual_dtype: of what is kept of all steps for the backward pass.
         remat: steps of a block that the backward pass computes again; 0 keeps all steps.
-        kernel: "scan"; or "cudnn", a GPU's own LSTM, where there is one.
+        kernel: "native", compiled C++ on a CPU, where there is a compiler and residuals are
+            float32, and else the scan; "scan"; or "cudnn", a GPU's own LSTM, where there is one.
     """
 
     dropout: float = setting(SHARE)
     residual_dtype: str = setting(one_of("float32", "bfloat16"))
     remat: int = setting(at_least(0, "steps of a block; 0: keep all"))
-    kernel: str = setting(one_of("scan", "cudnn"))
+    kernel: str = setting(one_of("native", "scan", "cudnn"))
 
     def check_kernel(self) -> None:
         """Whether the kernel has the other settings.
@@ -95,6 +99,25 @@ class LSTMCarry(NamedTuple):
 
     h: jax.Array
     c: jax.Array
+
+
+class Terms(NamedTuple):
+    """What an LSTM reads of all steps: x_t w_x + b.
+
+    Attributes:
+        x: [K, T, B, F].
+        w_x: [K, F, G]; None where x is the product already, [K, T, B, G].
+        b: [K, G]; None where nothing is to be added.
+    """
+
+    x: jax.Array
+    w_x: jax.Array | None = None
+    b: jax.Array | None = None
+
+    def product(self) -> jax.Array:
+        """[K, T, B, G]."""
+        projected = self.x if self.w_x is None else jax.vmap(product)(self.x, self.w_x)
+        return projected if self.b is None else projected + self.b[:, None, None]
 
 
 def _cell(
@@ -230,6 +253,46 @@ def _backward(residuals, gradients):
 scan_lstm.defvjp(_forward, _backward)
 
 
+@jax.custom_vjp
+def native_lstm(x: jax.Array, w: jax.Array, initial: LSTMCarry) -> tuple[jax.Array, LSTMCarry]:
+    """LSTMs side by side, by the C++ for CPUs; only where that is available.
+
+    Args:
+        x: float32 [K, T, B, F].
+        w: [K, F + H + 1, G]: w_x, w_h and b, one upon another.
+        initial: the carries before the first step, arrays [K, B, H].
+    Returns:
+        h of all steps [K, T, B, H], and the carries after the last.
+    """
+    hidden, c = lstm_cpu.run(x, w, *initial)
+    return hidden, _last(hidden, c, initial)
+
+
+def _native_forward(*primals):
+    x, w, initial = jax.tree.map(lambda primal: primal.value, primals)
+    hidden, c, gates, cells = lstm_cpu.keep(x, w, *initial)
+    # What is data, such as features of notes, needs no gradient.
+    call = lstm_cpu.gradients if primals[0].perturbed else lstm_cpu.gradients_but_x
+    kept = jax.tree_util.Partial(call, gates, cells, hidden, x, w, *initial)
+    return (hidden, _last(hidden, c, initial)), kept
+
+
+def _native_backward(kept, gradients):
+    d_hidden, (d_h, d_c) = jax.tree.map(
+        lambda d: jnp.zeros(d.shape) if isinstance(d, SymbolicZero) else d, gradients
+    )
+    d_w, d_h, d_c, *d_x = kept(d_hidden, d_h, d_c)
+    return (d_x[0] if d_x else None), d_w, LSTMCarry(d_h, d_c)
+
+
+native_lstm.defvjp(_native_forward, _native_backward, symbolic_zeros=True)
+
+
+def _last(hidden: jax.Array, c: jax.Array, initial: LSTMCarry) -> LSTMCarry:
+    """The carries after all steps; of none, the initial ones."""
+    return LSTMCarry(hidden[:, -1] if hidden.shape[1] else initial.h, c)
+
+
 def cudnn_weights(w_x: jax.Array, w_h: jax.Array, b: jax.Array) -> jax.Array:
     """Weights of D directions, [D, F, G], [D, H, G] and [D, G], as cuDNN reads them: [P].
 
@@ -292,7 +355,7 @@ class LSTMBank(nnx.Module):
             num_lstms: K.
             residual_dtype: as in LSTMSettings.
             remat: as in LSTMSettings.
-            kernel: "scan"; or "cudnn", which is used where jax has a GPU and K is 1.
+            kernel: as in LSTMSettings; "cudnn" is used where jax has a GPU and K is 1.
             rngs: with a `params` stream.
         """
         self.residual_dtype, self.remat, self.kernel = residual_dtype, remat, kernel
@@ -309,32 +372,34 @@ class LSTMBank(nnx.Module):
 
     def project(self, x: jax.Array) -> jax.Array:
         """x_t w_x + b of all steps. x: [K, T, B, F]. Returns [K, T, B, G]."""
-        return jax.vmap(product)(x, self.w_x[...]) + self.b[...][:, None, None]
+        return self._terms(x).product()
 
-    def run(self, inputs: Any, project: Callable[[Any], jax.Array] | None = None) -> jax.Array:
+    def _terms(self, x: jax.Array) -> Terms:
+        return Terms(x, self.w_x[...], self.b[...])
+
+    def run(self, inputs: Any, terms: Callable[[Any], Terms] | None = None) -> jax.Array:
         """h of all steps from zero carries, [K, T, B, H].
 
         Args:
-            inputs: x [K, T, B, F]; or what `project` takes, arrays whose second axis is time.
-            project: in place of self.project.
+            inputs: x [K, T, B, F]; or what `terms` takes, arrays whose second axis is time.
+            terms: in place of x and the bank's own w_x and b.
         """
-        if project is None and self.uses_cudnn:
+        if terms is None and self.uses_cudnn:
             h = _cudnn_lstm(
                 jnp.swapaxes(inputs[0], 0, 1), self.w_x[...], self.w_h[...], self.b[...]
             )
             return jnp.swapaxes(h, 0, 1)[None]
-        project = project or self.project
-        num_lstms, steps, batch, _ = jax.eval_shape(project, inputs).shape
+        of = terms or self._terms
+        num_lstms, steps, batch, _ = jax.eval_shape(of, inputs).x.shape
         zeros = jnp.zeros((num_lstms, batch, self.w_h.shape[1]))
 
-        def scan(carry: LSTMCarry, inputs) -> tuple[LSTMCarry, jax.Array]:
-            projected = project(inputs).astype(self.residual_dtype)
-            h, last = jax.vmap(scan_lstm)(projected, self.w_h[...], carry)
+        def read(carry: LSTMCarry, inputs) -> tuple[LSTMCarry, jax.Array]:
+            h, last = self._read(of(inputs), carry)
             return last, h
 
         start = LSTMCarry(zeros, zeros)
         if not 0 < self.remat < steps:
-            return scan(start, inputs)[1]
+            return read(start, inputs)[1]
         count = -(-steps // self.remat)
 
         def blocks(array: jax.Array) -> jax.Array:
@@ -342,9 +407,26 @@ class LSTMBank(nnx.Module):
             array = jnp.pad(array, added).reshape(len(array), count, self.remat, *array.shape[2:])
             return jnp.moveaxis(array, 1, 0)
 
-        again = jax.checkpoint(scan, prevent_cse=False)  # a loop's body needs no barrier
+        again = jax.checkpoint(read, prevent_cse=False)  # a loop's body needs no barrier
         h = lax.scan(again, start, jax.tree.map(blocks, inputs))[1]
         return jnp.moveaxis(h, 0, 1).reshape(num_lstms, -1, *h.shape[3:])[:, :steps]
+
+    def _read(self, terms: Terms, carry: LSTMCarry) -> tuple[jax.Array, LSTMCarry]:
+        """h of all steps [K, T, B, H], and the carries after the last."""
+        x, w_x, b = terms
+        w_h = self.w_h[...]
+        single = x.dtype == w_h.dtype == jnp.float32  # not where jax_enable_x64 makes doubles
+        if w_x is not None and single and self.uses_native:
+            row = jnp.zeros_like(w_h[:, :1]) if b is None else b[:, None]
+            return native_lstm(x, jnp.concatenate([w_x, w_h, row], axis=1), carry)
+        projected = terms.product().astype(self.residual_dtype)
+        return jax.vmap(scan_lstm)(projected, w_h, carry)
+
+    @property
+    def uses_native(self) -> bool:
+        """Whether the C++ for CPUs takes over."""
+        wanted = self.kernel == "native" and self.residual_dtype == "float32"
+        return wanted and lstm_cpu.is_available()
 
     @property
     def uses_cudnn(self) -> bool:
@@ -381,19 +463,18 @@ class LSTM(LSTMBank):
             return _cudnn_lstm(x, self.w_x[...], self.w_h[...], self.b[...])
         directions = len(self.w_x[...])
         x = jnp.swapaxes(x, 0, 1)
-        look_up = (
-            None if table is None else lambda rows: jax.vmap(lambda each, at: each[at])(table, rows)
-        )
+        look_up = None
+        if table is not None:
+            look_up = lambda rows: Terms(jax.vmap(lambda each, at: each[at])(table, rows))  # noqa: E731
         h = self.run(jnp.stack([x, x[::-1]][:directions]), look_up)
         backward = [h[d, ::-1] for d in range(1, directions)]
         return jnp.swapaxes(jnp.concatenate([h[0], *backward], axis=-1), 0, 1)
 
     def prefill(self, x: jax.Array) -> tuple[jax.Array, LSTMCarry]:
         """As __call__, in one direction; and the carry after the last step, to advance from."""
-        projected = product(jnp.swapaxes(x, 0, 1), self.w_x[0]) + self.b[0]
-        zeros = jnp.zeros((len(x), self.w_h.shape[1]))
-        h, last = scan_lstm(projected, self.w_h[0], LSTMCarry(zeros, zeros))
-        return jnp.swapaxes(h, 0, 1), last
+        zeros = jnp.zeros((1, x.shape[0], self.w_h.shape[1]))
+        h, last = self._read(self._terms(jnp.swapaxes(x, 0, 1)[None]), LSTMCarry(zeros, zeros))
+        return jnp.swapaxes(h[0], 0, 1), LSTMCarry(last.h[0], last.c[0])
 
     def advance(self, x: jax.Array, carry: LSTMCarry) -> LSTMCarry:
         """One step in one direction. x: [B, F]; the carry's arrays are [B, H].

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from musicjax.models.lstm import product
+from musicjax.models.lstm import Terms
 
 REACH = 12  # notes looked at on each side
 
@@ -86,17 +86,18 @@ def note_features(states: jax.Array, positions: jax.Array, layout: Layout) -> ja
     )
 
 
-def project(
+def terms(
     states: jax.Array, positions: jax.Array, w_x: jax.Array, b: jax.Array, layout: Layout
-) -> jax.Array:
-    """note_features(states, beat) w_x + b, of weights that each note has of its own.
+) -> Terms:
+    """note_features(states, beat) w_x + b of weights that each note has of its own, as fewer terms:
+    what a note sees of its neighbours, and what all notes share.
 
     Args:
         states, positions, layout: as in note_features.
         w_x: [N, F, G].
         b: [N, G].
     Returns:
-        [N, T, B, G].
+        features [N, T, B, S], and their weights [N, S, G].
     """
     batch, t, n, _ = states.shape
     first, classes, last = 13, 13 + (2 * REACH + 1) * layout.bits, layout.size - 5
@@ -117,7 +118,7 @@ def project(
         weights.append(w_x[:, last : last + 4])
     shared = jnp.concatenate(shared, axis=-1)
     features = jnp.concatenate([around, jnp.broadcast_to(shared, (n, *shared.shape))], axis=-1)
-    return jax.vmap(product)(features, jnp.concatenate(weights, axis=1))
+    return Terms(features, jnp.concatenate(weights, axis=1))
 
 
 def _constant_features(layout: Layout) -> np.ndarray:

@@ -35,7 +35,7 @@ def lower(function, *arguments):
 
 @pytest.mark.parametrize("make", MAKE)
 def test_every_gradient_lowers(make):
-    model = make()
+    model = make(kernel="scan")  # on a GPU that is the kernel
     batch = random_batch(model, rows=2)
 
     def gradient(params, batch, key):
@@ -46,7 +46,7 @@ def test_every_gradient_lowers(make):
 
 @pytest.mark.parametrize("make", MAKE[:5])
 def test_every_step_of_generation_lowers(make):
-    model = make()
+    model = make(kernel="scan")  # on a GPU that is the kernel
     prime = random_batch(model, rows=2)["elements"][:, : model.window // 2]
     positions = np.zeros((2, 1 + prime.shape[1]), np.int32)
 

@@ -13,6 +13,7 @@ from musicjax.models.lstm import (
     LSTM,
     LSTMBank,
     LSTMCarry,
+    Terms,
     _cell,
     cudnn_weights,
     dropout,
@@ -144,8 +145,8 @@ def test_rematerialised_blocks_equal_all_steps_kept(block, own):
     d = jax.random.normal(jax.random.key(3), (num_lstms, T, B, H))
 
     def loss(model, x):
-        project = (lambda steps: model.project(2 * steps)) if own else None
-        h = model.run(x, project)
+        terms = (lambda steps: Terms(model.project(2 * steps))) if own else None
+        h = model.run(x, terms)
         return jnp.sum(d * h), h
 
     gradients = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)

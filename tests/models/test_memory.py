@@ -10,6 +10,9 @@ from small_models import biaxial, note_states, random_batch, token_lstm
 pytestmark = pytest.mark.slow  # left out by scripts/test.sh --quick
 
 ALL_NOTES = note_states(78, lowest=24)
+# The scan, all of whose memory is XLA's.
+token_lstm = partial(token_lstm, kernel="scan")
+biaxial = partial(biaxial, kernel="scan")
 MAKE = {
     "tokens": partial(token_lstm, encoder_layers=2, decoder_layers=2, window=48),
     "note states": partial(biaxial, "tiny_best", ALL_NOTES, time_sizes=(24, 24, 24)),

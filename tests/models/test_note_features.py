@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from musicjax.models.note_features import Layout, note_features, project
+from musicjax.models.note_features import Layout, note_features, terms
 
 PAPER = Layout(78)
 
@@ -98,7 +98,7 @@ def test_own_projection_equals_unfolded_gradients_too(layout):
     weights = jax.random.normal(keys[4], (layout.notes, t, b, g))
 
     def own(w_x, bias):
-        return project(states, positions, w_x, bias, layout)
+        return terms(states, positions, w_x, bias, layout).product()
 
     def plain(w_x, bias):
         features = note_features(states, positions, layout)

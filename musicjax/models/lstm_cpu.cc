@@ -1,0 +1,391 @@
+// The LSTM of musicjax/models/lstm.py on a CPU: one call for all steps, forward or backward.
+//
+//     [x_t, h_{t-1}, 1] w        one product a step, w being [w_x; w_h; b]
+//
+// The weights are packed once for all steps, into panels of columns; `sums`, the inner loop, holds
+// kRows rows times a panel in the vector registers and reads each weight once for all of them. The
+// gates are applied while a step's product is in the cache, and their gradients are used there, for
+// those of x, h and w, and never kept. Rows of the batch do not depend on each other but for the
+// sum of w's gradients, so they are what the threads share.
+//
+// Axes: K LSTMs side by side, T step, B row of the batch, F feature, H hidden, G = 4H gates
+// (i, f, g, o), U = F + H + 1.
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "xla/ffi/api/ffi.h"
+
+namespace {
+
+namespace ffi = xla::ffi;
+using Index = int64_t;
+using Array = ffi::Buffer<ffi::F32>;
+using Result = ffi::Result<Array>;
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+constexpr int kLanes = 16, kVectors = 3, kRows = 8;  // 24 of 32 registers hold sums
+#elif defined(__AVX__)
+constexpr int kLanes = 8, kVectors = 2, kRows = 6;  // 12 of 16
+#else
+constexpr int kLanes = 4, kVectors = 4, kRows = 6;  // 24 of NEON's 32
+#endif
+constexpr int kPanel = kLanes * kVectors;  // columns
+constexpr Index kTaskRows = 8 * kRows;     // at most
+// Rows, of several steps, after which w's gradient is added up; and if that is itself large.
+constexpr Index kSumRows = 192, kLargeSumRows = 768, kLarge = 1 << 17;
+
+using Vector = float __attribute__((vector_size(4 * kLanes), aligned(4)));
+using Integers = int32_t __attribute__((vector_size(4 * kLanes)));
+
+struct Matrix {  // of any layout
+  const float* data;
+  Index row, column;  // distances
+  const float* at(Index i, Index j) const { return data + i * row + j * column; }
+};
+
+Vector load(const float* from) { return *reinterpret_cast<const Vector*>(from); }
+
+Vector load(const float* from, Index count) {
+  if (count >= kLanes) return load(from);
+#if defined(__AVX512F__)
+  return _mm512_maskz_loadu_ps((1u << count) - 1, from);
+#else
+  Vector x{};
+  std::memcpy(&x, from, 4 * count);
+  return x;
+#endif
+}
+
+void store(float* to, Vector x, Index count = kLanes) {
+  if (count >= kLanes) {
+    *reinterpret_cast<Vector*>(to) = x;
+    return;
+  }
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(to, (1u << count) - 1, x);
+#else
+  std::memcpy(to, &x, 4 * count);
+#endif
+}
+
+// 1 / (1 + exp(-x)), to 1e-7; NaN stays NaN.
+Vector sigmoid(Vector x) {
+  const Vector limit = Vector{} + 87.f;
+  x = x > limit ? limit : x < -limit ? -limit : x;
+  const Vector scaled = -1.44269504f * x, rounder = Vector{} + 12582912.f;  // 1.5 * 2^23
+  const Vector shifted = scaled + rounder, f = scaled - (shifted - rounder);
+  // 2^f for |f| <= 1/2 by its Chebyshev fit, times 2^n by the exponent's bits.
+  Vector p = 1.54697320e-4f * f + 1.34004322e-3f;
+  p = p * f + 9.61802560e-3f;
+  p = p * f + 5.55032721e-2f;
+  p = p * f + 2.40226512e-1f;
+  p = p * f + 6.93147207e-1f;
+  p = p * f + 1.f;
+  const Integers bits = reinterpret_cast<Integers>(p) + (reinterpret_cast<Integers>(shifted) << 23);
+  return 1.f / (1.f + reinterpret_cast<Vector>(bits));
+}
+
+Vector tanh(Vector x) { return 2.f * sigmoid(2.f * x) - 1.f; }
+
+Index panels(Index columns) { return (columns + kPanel - 1) / kPanel; }
+
+// Columns of a block as panels [depth][kPanel], zeros beyond the last column.
+void pack(Matrix from, Index depth, Index columns, float* to) {
+  for (Index start = 0; start < columns; start += kPanel)
+    for (Index k = 0; k < depth; ++k, to += kPanel) {
+      const Index count = std::min<Index>(kPanel, columns - start);
+      if (from.column == 1) {
+        std::memcpy(to, from.at(k, start), 4 * count);
+      } else {
+        for (Index j = 0; j < count; ++j) to[j] = *from.at(k, start + j);
+      }
+      std::fill(to + count, to + kPanel, 0.f);
+    }
+}
+
+// kRows or fewer rows of `a` times a panel.
+template <int rows>
+void sums(Index depth, Matrix a, const float* panel, Vector (&sum)[rows][kVectors]) {
+  for (auto& row : sum)
+    for (Vector& x : row) x = Vector{};
+  for (Index k = 0; k < depth; ++k, panel += kPanel) {
+    Vector weights[kVectors];
+    for (int v = 0; v < kVectors; ++v) weights[v] = load(panel + v * kLanes);
+    for (int r = 0; r < rows; ++r) {
+      const Vector x = Vector{} + *a.at(r, k);
+      for (int v = 0; v < kVectors; ++v) sum[r][v] += x * weights[v];
+    }
+  }
+}
+
+// Calls `work` with a number of rows that the compiler knows.
+template <int most = kRows, class Work>
+void with_rows(Index rows, Work work) {
+  if (rows >= most) return work(std::integral_constant<int, most>{});
+  if constexpr (most > 1) with_rows<most - 1>(rows, work);
+}
+
+// out = a times packed panels, or out += it. a: [rows, depth].
+void multiply(Matrix a, Index rows, Index depth, const float* packed, Index columns, float* out,
+              Index out_row, bool add) {
+  for (Index start = 0; start < columns; start += kPanel, packed += depth * kPanel)
+    for (Index r = 0; r < rows; r += kRows)
+      with_rows(rows - r, [&](auto block) {
+        Vector sum[block.value][kVectors];
+        sums<block.value>(depth, {a.at(r, 0), a.row, a.column}, packed, sum);
+        for (int i = 0; i < block.value; ++i)
+          for (int v = 0; v < kVectors; ++v) {
+            const Index column = start + v * kLanes, count = columns - column;
+            if (count <= 0) break;
+            float* to = out + (r + i) * out_row + column;
+            store(to, add ? sum[i][v] + load(to, count) : sum[i][v], count);
+          }
+      });
+}
+
+// Runs tasks 0, 1, ... on the threads of the pool and on this one. A helper that comes late, all
+// tasks being taken, touches nothing: so we wait for tasks, never for threads that others keep busy.
+template <class Work>
+void share(ffi::ThreadPool& pool, Index tasks, Work work) {
+  struct State {
+    std::atomic<Index> next{0}, done{0};
+  };
+  auto state = std::make_shared<State>();
+  auto run = [state, tasks, &work] {
+    for (Index i; (i = state->next++) < tasks;) {
+      work(i);
+      if (++state->done == tasks) state->done.notify_all();
+    }
+  };
+  for (Index i = 1; i < std::min<Index>(pool.num_threads(), tasks); ++i) {
+    auto helper = run;
+    pool.Schedule(std::move(helper));
+  }
+  run();
+  for (Index done; (done = state->done) < tasks;) state->done.wait(done);
+}
+
+// A buffer of this thread, kept: fresh pages would cost more than the arithmetic.
+template <int slot>
+float* scratch(Index size) {
+  thread_local std::vector<float> buffer;
+  if (static_cast<Index>(buffer.size()) < size) buffer.resize(size);
+  return buffer.data();
+}
+
+struct Shape {
+  Index K, T, B, F, H, G, U;
+  Index rows, parts;  // of the batch, of a task; tasks of an LSTM
+
+  Shape(const Array& x, const Array& w, ffi::ThreadPool& pool) {
+    const auto d = x.dimensions();
+    K = d[0], T = d[1], B = d[2], F = d[3];
+    U = w.dimensions()[1], G = w.dimensions()[2], H = G / 4;
+    const Index threads = std::max<Index>(pool.num_threads(), 1);
+    const Index wanted = K >= threads ? 1 : (threads + K - 1) / std::max<Index>(K, 1);
+    rows = std::clamp<Index>((B + wanted - 1) / wanted, 1, kTaskRows);
+    parts = (B + rows - 1) / rows;
+  }
+};
+
+// What a task works on: some rows of one LSTM's batch.
+struct Task {
+  const Shape& s;
+  Index k, row, rows;
+
+  Task(const Shape& shape, Index number) : s(shape), k(number / s.parts) {
+    row = number % s.parts * s.rows;
+    rows = std::min(s.rows, s.B - row);
+  }
+  // Its rows in an array [K, B, size], and in one of all steps [K, T, B, size].
+  template <class T>
+  T* of(T* array, Index size) const { return array + (k * s.B + row) * size; }
+  template <class T>
+  T* of(T* array, Index size, Index t) const {
+    return array + ((k * s.T + t) * s.B + row) * size;
+  }
+};
+
+void copy(const float* from, Index from_row, float* to, Index to_row, Index rows, Index columns) {
+  for (Index r = 0; r < rows; ++r) std::memcpy(to + r * to_row, from + r * from_row, 4 * columns);
+}
+
+// Panels of each LSTM's w [U, G], or of some columns of its transpose [G, U].
+const float* packed_weights(ffi::ThreadPool& pool, const Shape& s, const float* w, bool transposed,
+                            Index first, Index columns) {
+  const Index depth = transposed ? s.G : s.U;
+  const Index each = panels(columns), size = depth * kPanel;
+  float* packed = scratch<0>(s.K * each * size);
+  share(pool, s.K * each, [&](Index task) {
+    const Index k = task / each, column = task % each * kPanel;
+    const Index row = transposed ? 1 : s.G, step = transposed ? s.G : 1;
+    const Matrix from{w + k * s.U * s.G + (first + column) * step, row, step};
+    pack(from, depth, std::min<Index>(kPanel, columns - column), packed + task * size);
+  });
+  return packed;
+}
+
+// h of all steps and the last c; for the backward pass gates and c of all steps, too.
+// x [K, T, B, F], w [K, U, G], h and c [K, B, H].
+ffi::Error forward(ffi::ThreadPool pool, Array x, Array w, Array h_first, Array c_first,
+                   Result hidden, Result c_last, float* gates, float* cells) {
+  const Shape s(x, w, pool);
+  const Index width = panels(s.G) * kPanel;
+  const float* packed = packed_weights(pool, s, w.typed_data(), false, 0, s.G);
+  share(pool, s.K * s.parts, [&](Index number) {
+    const Task task(s, number);
+    float* before = scratch<1>(task.rows * width);
+    float* u = scratch<2>(task.rows * s.U);  // [x_t, h_{t-1}, 1]
+    float* c = task.of(c_last->typed_data(), s.H);
+    std::memcpy(c, task.of(c_first.typed_data(), s.H), 4 * task.rows * s.H);
+    copy(task.of(h_first.typed_data(), s.H), s.H, u + s.F, s.U, task.rows, s.H);
+    for (Index r = 0; r < task.rows; ++r) u[r * s.U + s.U - 1] = 1.f;
+    for (Index t = 0; t < s.T; ++t) {
+      copy(task.of(x.typed_data(), s.F, t), s.F, u, s.U, task.rows, s.F);
+      multiply({u, s.U, 1}, task.rows, s.U, packed + task.k * s.U * width, width, before, width, false);
+      float* h = task.of(hidden->typed_data(), s.H, t);
+      for (Index r = 0; r < task.rows; ++r)
+        for (Index j = 0; j < s.H; j += kLanes) {
+          const float* z = before + r * width + j;
+          const Index n = s.H - j, at = r * s.H + j;
+          const Vector i = sigmoid(load(z, n)), f = sigmoid(load(z + s.H, n));
+          const Vector g = tanh(load(z + 2 * s.H, n)), o = sigmoid(load(z + 3 * s.H, n));
+          const Vector c_now = f * load(c + at, n) + i * g, h_now = o * tanh(c_now);
+          store(c + at, c_now, n);
+          store(h + at, h_now, n);
+          store(u + r * s.U + s.F + j, h_now, n);
+          if (gates == nullptr) continue;
+          float* kept = task.of(gates, s.G, t) + r * s.G + j;
+          store(kept, i, n), store(kept + s.H, f, n);
+          store(kept + 2 * s.H, g, n), store(kept + 3 * s.H, o, n);
+          store(task.of(cells, s.H, t) + at, c_now, n);
+        }
+    }
+  });
+  return ffi::Error::Success();
+}
+
+ffi::Error run(ffi::ThreadPool pool, Array x, Array w, Array h_first, Array c_first, Result hidden,
+               Result c_last) {
+  return forward(pool, x, w, h_first, c_first, hidden, c_last, nullptr, nullptr);
+}
+
+ffi::Error keep(ffi::ThreadPool pool, Array x, Array w, Array h_first, Array c_first, Result hidden,
+                Result c_last, Result gates, Result cells) {
+  return forward(pool, x, w, h_first, c_first, hidden, c_last, gates->typed_data(),
+                 cells->typed_data());
+}
+
+// The gradients of the gates before they were activated, of one step.
+void gate_gradients(const Task& task, const float* gates, const float* c, const float* c_before,
+                    const float* d_hidden, Matrix d_h, float* d_c, float* d_gates) {
+  const Index H = task.s.H, G = task.s.G;
+  for (Index r = 0; r < task.rows; ++r)
+    for (Index j = 0; j < H; j += kLanes) {
+      const Index n = H - j, at = r * H + j;
+      const float* z = gates + r * G + j;
+      const Vector i = load(z, n), f = load(z + H, n), g = load(z + 2 * H, n), o = load(z + 3 * H, n);
+      const Vector tanh_c = tanh(load(c + at, n)), d = load(d_h.at(r, j), n) + load(d_hidden + at, n);
+      const Vector d_cell = load(d_c + at, n) + d * o * (1.f - tanh_c * tanh_c);
+      store(d_c + at, d_cell * f, n);
+      float* to = d_gates + r * G + j;
+      store(to, d_cell * g * i * (1.f - i), n);
+      store(to + H, d_cell * load(c_before + at, n) * f * (1.f - f), n);
+      store(to + 2 * H, d_cell * i * (1.f - g * g), n);
+      store(to + 3 * H, d * tanh_c * o * (1.f - o), n);
+    }
+}
+
+// The gradients of keep's arguments from those of hidden and of the last h and c; d_x may be null.
+ffi::Error backward(ffi::ThreadPool pool, Array gates, Array cells, Array hidden, Array x, Array w,
+                    Array h_first, Array c_first, Array d_hidden, Array d_h_last, Array d_c_last,
+                    Result d_w, Result d_h_first, Result d_c_first, float* d_x) {
+  const Shape s(x, w, pool);
+  const Index first = d_x == nullptr ? s.F : 0, width = s.U - 1 - first;  // of w', d_u
+  const Index size = s.U * s.G, most = size > kLarge ? kLargeSumRows : kSumRows;
+  const float* packed = packed_weights(pool, s, w.typed_data(), true, first, width);
+  // Each task's sum; w's gradient itself, if it is the only one of its LSTM.
+  float* sums = s.parts == 1 ? d_w->typed_data() : scratch<6>(s.K * s.parts * size);
+  share(pool, s.K * s.parts, [&](Index number) {
+    const Task task(s, number);
+    const Index rows = task.rows, steps = std::max<Index>(1, most / rows);
+    float* u = scratch<1>(steps * rows * s.U);
+    float* d_gates = scratch<2>(steps * rows * s.G);
+    float* d_panels = scratch<3>(steps * rows * panels(s.G) * kPanel);
+    float* d_u = scratch<4>(rows * width);
+    float* d_c = task.of(d_c_first->typed_data(), s.H);
+    float* d_h = d_u + s.F - first;
+    std::memcpy(d_c, task.of(d_c_last.typed_data(), s.H), 4 * rows * s.H);
+    copy(task.of(d_h_last.typed_data(), s.H), s.H, d_h, width, rows, s.H);
+    std::fill_n(sums + number * size, s.T == 0 ? size : 0, 0.f);
+    for (Index t = s.T - 1, summed = 0; t >= 0; --t) {
+      const Index at = summed * rows;
+      float* d = d_gates + at * s.G;
+      const float* c = task.of(cells.typed_data(), s.H, t);
+      const float* c_before = t ? c - s.B * s.H : task.of(c_first.typed_data(), s.H);
+      gate_gradients(task, task.of(gates.typed_data(), s.G, t), c, c_before,
+                     task.of(d_hidden.typed_data(), s.H, t), {d_h, width, 1}, d_c, d);
+      multiply({d, s.G, 1}, rows, s.G, packed + task.k * s.G * panels(width) * kPanel, width, d_u,
+               width, false);
+      if (d_x != nullptr) copy(d_u, width, task.of(d_x, s.F, t), s.F, rows, s.F);
+      const float* h_before =
+          t ? task.of(hidden.typed_data(), s.H, t - 1) : task.of(h_first.typed_data(), s.H);
+      copy(task.of(x.typed_data(), s.F, t), s.F, u + at * s.U, s.U, rows, s.F);
+      copy(h_before, s.H, u + at * s.U + s.F, s.U, rows, s.H);
+      for (Index r = 0; r < rows; ++r) u[(at + r + 1) * s.U - 1] = 1.f;
+      if (++summed < steps && t > 0) continue;
+      const bool begun = t + summed < s.T;
+      pack({d_gates, s.G, 1}, summed * rows, s.G, d_panels);
+      multiply({u, 1, s.U}, s.U, summed * rows, d_panels, s.G, sums + number * size, s.G, begun);
+      summed = 0;
+    }
+    copy(d_h, width, task.of(d_h_first->typed_data(), s.H), s.H, rows, s.H);
+  });
+  if (s.parts != 1)
+    share(pool, s.K * s.U, [&](Index row) {
+      float* to = d_w->typed_data() + row * s.G;
+      const float* from = sums + row / s.U * s.parts * size + row % s.U * s.G;
+      for (Index j = 0; j < s.G; j += kLanes) {
+        Vector sum{};
+        for (Index part = 0; part < s.parts; ++part) sum += load(from + part * size + j, s.G - j);
+        store(to + j, sum, s.G - j);
+      }
+    });
+  return ffi::Error::Success();
+}
+
+ffi::Error gradients(ffi::ThreadPool pool, Array gates, Array cells, Array hidden, Array x, Array w,
+                     Array h_first, Array c_first, Array d_hidden, Array d_h_last, Array d_c_last,
+                     Result d_w, Result d_h_first, Result d_c_first, Result d_x) {
+  return backward(pool, gates, cells, hidden, x, w, h_first, c_first, d_hidden, d_h_last, d_c_last,
+                  d_w, d_h_first, d_c_first, d_x->typed_data());
+}
+
+ffi::Error gradients_but_x(ffi::ThreadPool pool, Array gates, Array cells, Array hidden, Array x,
+                           Array w, Array h_first, Array c_first, Array d_hidden, Array d_h_last,
+                           Array d_c_last, Result d_w, Result d_h_first, Result d_c_first) {
+  return backward(pool, gates, cells, hidden, x, w, h_first, c_first, d_hidden, d_h_last, d_c_last,
+                  d_w, d_h_first, d_c_first, nullptr);
+}
+
+// The arrays of a call: so many that are read, and so many that are written.
+template <int arguments, int results>
+auto binding() {
+  if constexpr (results > 0) return binding<arguments, results - 1>().template Ret<Array>();
+  else if constexpr (arguments > 0) return binding<arguments - 1, 0>().template Arg<Array>();
+  else return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>();
+}
+
+}  // namespace
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(lstm_run, run, (binding<4, 2>()));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(lstm_keep, keep, (binding<4, 4>()));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(lstm_gradients, gradients, (binding<10, 4>()));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(lstm_gradients_but_x, gradients_but_x, (binding<10, 3>()));
