@@ -10,20 +10,22 @@ import sys
 import threading
 import typing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from musicjax import config_file
+from musicjax import config_file, readymade
 from musicjax.config import flat_fields
 from musicjax.errors import InputError, one_line
-from musicjax.system import stop
+from musicjax.system import limits, stop
 
 T = TypeVar("T")
 _CONFIG = "config"
 _HELP = f"--help={_CONFIG}"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_OUT_OF_MEMORY = "RESOURCE_EXHAUSTED: Out of memory"  # jax's
 _BROKEN_PIPE = 128 + 13  # what a shell makes of SIGPIPE
 
 
@@ -37,6 +39,41 @@ def define_config() -> None:
         lock_config=True,
     )
     flags.mark_flag_as_required(_CONFIG)
+
+
+def define_model() -> None:
+    """Defines --workdir and --model, of which a command takes one: `model_folder`."""
+    flags.DEFINE_string("workdir", None, "Folder of musicjax.train, or of musicjax.export.")
+    define_readymade()
+
+
+def define_readymade() -> None:
+    """Defines --model alone."""
+    flags.DEFINE_string(
+        "model",
+        None,
+        "In place of --workdir: a model that comes with musicjax and needs no training: "
+        f"{', '.join(readymade.names())}.",
+    )
+
+
+def model_folder(values: Any) -> Path:
+    """The folder that --workdir or --model names.
+
+    Raises:
+        InputError: neither is given, or both; or there is no such model.
+    """
+    if (values.workdir is None) == (values.model is None):
+        ready = " or ".join(f"--model={name}" for name in readymade.names())
+        raise InputError(f"expected --workdir=RUN, or {ready}, which needs no training")
+    return Path(values.workdir) if values.model is None else readymade.find(values.model)
+
+
+def output_folder(values: Any, name: str) -> Path:
+    """--output, or a folder's name below that of the model: a work dir keeps what it made, and what
+    a ready-made model made is in the current folder.
+    """
+    return Path(values.output or Path(values.workdir or values.model) / name)
 
 
 def define_options(options: type) -> None:
@@ -82,6 +119,7 @@ def run(main: Callable, define_flags: Callable[[], None], *, arguments: bool = F
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # --help shows these too
 
     def call(words: list[str]) -> None:
+        limits.check()
         main(flags.FLAGS, *([words[1:]] if arguments else []))
         sys.stdout.flush()
 
@@ -124,13 +162,26 @@ def _message(error: BaseException) -> str | None:
     """The line about an error that the user can mend; None for one of musicjax itself."""
     if isinstance(error, InputError):
         return str(error)
-    filename = getattr(error, "filename", None)
+    filename = getattr(error, "filename", None) or _output()
+    number = getattr(error, "errno", None)
     # Orbax reports a full disk as a ValueError with the system's text in it.
-    if getattr(error, "errno", None) in _FULL or os.strerror(errno.ENOSPC) in str(error):
-        return f"no space left on the device of {filename or 'the output'}; free some and try again"
-    if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EROFS:
+    if number in _FULL or os.strerror(errno.ENOSPC) in str(error):
+        return f"no space left on the device of {filename}; free some and try again"
+    if number == errno.EFBIG:
+        return f"{filename}: larger than a file may be here (ulimit -f); raise the limit"
+    if number in (errno.EMFILE, errno.ENFILE):
+        return "more files are open than may be (ulimit -n); raise the limit"
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or _OUT_OF_MEMORY in str(error):
+        return "no memory left; give smaller sizes, such as a lower train.batch_size, or more of it"
+    if isinstance(error, PermissionError) or number == errno.EROFS:
         return f"{filename}: not writable; give another folder"
     return None
+
+
+def _output() -> str:
+    """What a command writes to, where an error does not say it."""
+    given = (flags.FLAGS[name].value for name in ("output", "workdir") if name in flags.FLAGS)
+    return next(filter(None, given), "the output")
 
 
 def _parse(argv: list[str], *, arguments: bool) -> list[str]:

@@ -17,7 +17,8 @@ config and work dir (on a disk that all share), and
     --coordinator=HOST:PORT --processes=N --process=I
 
 or, under Slurm or Open MPI, --coordinator=auto. The first writes and prints. Stopped by a signal to
-any of them, all stop at the same step; if one is lost, jax ends the others within two minutes.
+any of them, all stop at the same step; if one is lost, the others end at once, or when it was
+silent for 15 seconds, with status 2, and the same commands go on from the last checkpoint.
 """
 
 import shlex

@@ -21,6 +21,7 @@ from musicjax.models import build_model
 from musicjax.music import midi
 from musicjax.music.song import Meter, Song, Tempo, Track
 from musicjax.sources import open_source
+from musicjax.training import compilation_cache
 
 # The same examples each time, however busy the machine is.
 hypothesis.settings.register_profile("musicjax", derandomize=True, deadline=None)
@@ -76,11 +77,18 @@ def folder(tmp_path_factory) -> Path:
     return path
 
 
+def cache_of_tests(tmp_path_factory) -> str:
+    """A folder for $XDG_CACHE_HOME. The workers of pytest-xdist share it."""
+    base = tmp_path_factory.getbasetemp()
+    return str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
     """Corpora and compiled programs are cached for the session, away from the user's."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+        patch.setenv("XDG_CACHE_HOME", cache_of_tests(tmp_path_factory))
+        compilation_cache.enable()  # before the first compilation, or jax has no cache
         yield patch
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from conftest import load_config, make_song, make_track, model_of
+from conftest import cache_of_tests, load_config, make_song, make_track, model_of
 
 from musicjax.config import settings_of
 from musicjax.corpus.store import Corpus
@@ -38,7 +38,7 @@ def trained(folder, tmp_path_factory, name: str = "vocab", variant: str = "tiny"
     if key not in _TRAINED:
         path = tmp_path_factory.mktemp("run") / f"{name}_{variant}"
         with pytest.MonkeyPatch.context() as patch:  # a fixture of a module comes before _own_cache
-            patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+            patch.setenv("XDG_CACHE_HOME", cache_of_tests(tmp_path_factory))
             train_and_evaluate(config_of(folder, name, variant, **changes), path)
         _TRAINED[key] = path
     return _TRAINED[key]

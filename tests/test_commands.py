@@ -105,19 +105,12 @@ def test_note_states_from_midi_files_to_music(folder, tmp_path):
     )
     assert "(25 train, 0 validation, 5 test)" in said
     assert "epoch   2/2: train loss" in said
-    for mode in ("sample", "predict"):
-        said = good(
-            "musicjax.generate", f"--workdir={runs}", "--num=2", f"--mode={mode}", **QUICKLY
-        )
-        assert len(said.splitlines()) >= 2
-        assert (runs / "samples" / "seed_1.mid").exists()
+    said = good("musicjax.generate", f"--workdir={runs}", "--num=2", "--mode=predict", **QUICKLY)
+    assert len(said.splitlines()) >= 2
+    assert (runs / "samples" / "seed_1.mid").exists()
     said = good("musicjax.evaluate", f"--workdir={runs}", **QUICKLY)
     assert "all silent" in said
     assert "repeat last step" in said
-    line = bad("musicjax.generate", f"--workdir={runs}", "--mode=best_of_three")
-    assert "mode is 'best_of_three', which has no effect on a model of steps" in line
-    line = bad("musicjax.generate", f"--workdir={runs}", "--length=8", "--seconds=2")
-    assert "give one of the two" in line
     assert "window is 0" in bad("musicjax.evaluate", f"--workdir={runs}", "--window=0")
 
 
@@ -184,17 +177,10 @@ def test_debug_shows_the_traceback(tmp_path):
     assert "Traceback" in done.stderr
 
 
-@pytest.mark.parametrize(
-    "full",
-    [
-        "OSError(errno.ENOSPC, 'No space left on device', str(path))",
-        "ValueError('RESOURCE_EXHAUSTED: Failed to write: No space left on device')",  # Orbax
-    ],
-)
-def test_a_full_disk_is_one_clear_line(folder, tmp_path, full):
+def test_a_full_disk_is_one_clear_line(folder, tmp_path):
     code = (
         "import sys, errno, numpy as np\n"
-        f"def full(path, *_): raise {full}\n"
+        "def full(path, *_): raise OSError(errno.ENOSPC, 'No space left on device', str(path))\n"
         "np.lib.format.write_array_header_1_0 = full\n"
         "sys.argv = ['encode', *sys.argv[1:]]\n"
         "import runpy; runpy.run_module('musicjax.encode', run_name='__main__')\n"

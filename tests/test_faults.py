@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -132,6 +133,48 @@ def test_a_second_trainer_is_refused_and_a_lock_ends_with_its_process(folder, tm
     with workdir.locked(run):
         assert (run / ".trainer").read_text() == f"process {os.getpid()} on {os.uname().nodename}\n"
     assert not (run / ".trainer").exists()
+
+
+def test_a_disk_that_is_full_costs_no_checkpoint(source, unbroken, tmp_path):
+    """A small file system in a mount namespace of its own; what is on it is copied out."""
+    path, _ = unbroken
+    small, kept = tmp_path / "small", tmp_path / "kept"
+    small.mkdir()
+    namespace = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    mount = f"mount -t tmpfs -o size={{}}k none {small}"
+    try:
+        tried = subprocess.run([*namespace, "sh", "-c", mount.format(64)], capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("there is no unshare here")
+    if tried.returncode:
+        pytest.skip(f"no file system can be mounted here: {tried.stderr.decode().strip()}")
+    checkpoint = max((path / "checkpoints").iterdir(), key=lambda folder: int(folder.name))
+    files = [file for file in checkpoint.rglob("*") if file.is_file()]
+    pages = sum(-(-file.stat().st_size // 4096) for file in files)
+    # Room for the songs and two checkpoints, not for the four of a moment.
+    script = (
+        f"{mount.format(8 * pages + 160)} && {{ {shlex.join(command(source, small / 'run'))};"
+        f" status=$?; cp -a {small}/run {kept}; exit $status; }}"
+    )
+    done = subprocess.run(
+        [*namespace, "sh", "-c", script],
+        cwd=ROOT,
+        env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: no space left on the device of "), done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert workdir.load_trained(kept, "last").step > 0
+    # Where there is room, the same command goes on.
+    process = start(source, kept)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "going on from step" in output
+    assert_same_parameters(path, kept)
+    assert of_the_music(path) == of_the_music(kept)
 
 
 # --- damage --------------------------------------------------------------------------------------

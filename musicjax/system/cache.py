@@ -1,7 +1,7 @@
 """The user's cache folder: what would take time to make again, and can be made again.
 
     corpora/                encoded songs, each folder by the fingerprint of its settings and files
-    compiled/               jax's compiled programs
+    programs/               jax's compiled programs
     chorales-music21-*/     Bach's chorales as MIDI files
 
 It is where the system keeps such things: $XDG_CACHE_HOME/musicjax or ~/.cache/musicjax on Linux.

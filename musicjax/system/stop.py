@@ -85,7 +85,7 @@ def end(stopped: KeyboardInterrupt) -> NoReturn:
     """Ends this process with the line of an exception."""
     with contextlib.suppress(Exception):
         sys.stdout.flush()
-    _end(getattr(stopped, "number", signal.SIGINT), str(stopped) or "stopped")
+    leave(128 + getattr(stopped, "number", signal.SIGINT), str(stopped) or "stopped")
 
 
 def _watch(reader: int) -> NoReturn:
@@ -96,16 +96,17 @@ def _watch(reader: int) -> NoReturn:
             numbers += [number for number in os.read(reader, 64) if number in SIGNALS]
         if numbers and _held and len(numbers) > 1:
             time.sleep(_SECONDS)  # the handler may see to it
-            _end(numbers[0], "stopped")
+            leave(128 + numbers[0], "stopped")
         if numbers and not _held:
-            _end(numbers[0], "stopped")
+            leave(128 + numbers[0], "stopped")
 
 
-def _end(number: int, line: str) -> NoReturn:
+def leave(status: int, line: str) -> NoReturn:
+    """Ends this process at once, with one line on standard error. Any thread may call it."""
     _ending.acquire()  # for good: one thread ends the process, with one line
     # No print: the main thread may hold the lock of the stream.
     with contextlib.suppress(OSError):
-        os.write(2, f"{line}\n".encode())
+        os.write(sys.stderr.fileno(), f"{line}\n".encode())
     if processes := sys.modules.get("multiprocessing"):
         for child in processes.active_children():
             child.kill()
@@ -113,7 +114,7 @@ def _end(number: int, line: str) -> NoReturn:
         with contextlib.suppress(OSError):
             _remove(path)
     # An interpreter that is taken down while XLA works may crash, so it is not.
-    os._exit(128 + number)
+    os._exit(status)
 
 
 def _remove(path: Path) -> None:

@@ -17,30 +17,6 @@ from musicjax.errors import InputError
 from musicjax.system import workers
 
 
-def join(coordinator: str, processes: int | None = None, process: int | None = None) -> None:
-    """Joins the other processes that train together, before jax computes anything.
-
-    Args:
-        coordinator: host:port of process 0, which listens on it; or "auto", where jax learns all
-            three from Slurm or Open MPI.
-        processes: how many there are.
-        process: this one's number, from 0.
-    Raises:
-        InputError: jax does not know enough, or does not reach the others within five minutes.
-    """
-    # It would catch SIGTERM; the trainer stops all processes at the same step by itself.
-    jax.config.update("jax_enable_preemption_service", False)
-    address = None if coordinator == "auto" else coordinator
-    try:
-        jax.distributed.initialize(address, processes, process)
-    except (ValueError, RuntimeError) as error:
-        raise InputError(
-            f"coordinator is {coordinator!r}, processes {processes}, process {process}: {error}; "
-            "expected host:port of process 0, how many processes, and which of them this is, or "
-            "auto under Slurm or Open MPI"
-        ) from None
-
-
 def is_first() -> bool:
     """Whether this process is the one that writes and prints."""
     return jax.process_index() == 0

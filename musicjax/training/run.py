@@ -11,7 +11,7 @@ from musicjax.corpus import build
 from musicjax.corpus.store import Corpus
 from musicjax.encodings import make_encoding
 from musicjax.errors import InputError
-from musicjax.system import files
+from musicjax.system import files, limits
 from musicjax.training.settings import (
     ExampleSettings,
     OptimizerSettings,
@@ -30,9 +30,11 @@ _MAY_CHANGE = {
     "train.devices",
     "train.epochs",
     "train.huge_pages",
+    "train.keep_epochs",
     "train.patience",
     "train.steps_per_call",
 }
+_CHECKPOINT_BYTES = 12  # of each parameter, with what Adam keeps of it
 _MANY_STEPS = 10**6  # of a schedule that is tried before the songs are counted
 
 
@@ -50,7 +52,7 @@ def train_and_evaluate(
         config: as a file of configs/ returns it.
         workdir: made if it does not exist. If it holds a run of the same config, that goes on; one
             that has ended too, if train.epochs is raised.
-        coordinator, processes, process: as musicjax.training.devices.join takes them, to train
+        coordinator, processes, process: as musicjax.training.peers.joined takes them, to train
             together with other processes; by default alone, or as jax.distributed was initialized.
         callbacks: as musicjax.training.trainer.train takes them.
     Returns:
@@ -64,8 +66,10 @@ def train_and_evaluate(
     check_config(config)
     plan = build.make_plan(config.data)
 
+    import jax
+
     from musicjax.models import build_model
-    from musicjax.training import compilation_cache, devices, pretrained, trainer
+    from musicjax.training import compilation_cache, devices, peers, pretrained, trainer
     from musicjax.training.checkpoint import has_checkpoint
     from musicjax.training.dataset import Examples, batches_per_epoch
     from musicjax.training.optimizer import make_optimizer
@@ -85,11 +89,13 @@ def train_and_evaluate(
     settings = settings_of(TrainSettings, config.train, "train")
     example_settings = settings_of(ExampleSettings, config.train, "train")
     folder = Path(workdir)
-    if coordinator:
-        devices.join(coordinator, processes, process)
-    mesh = devices.make_mesh(settings.devices, settings.batch_size)
-    model.check_devices(mesh.size, mesh.devices.flat[0].platform)
-    with contextlib.nullcontext() if devices.is_first() else contextlib.redirect_stdout(None):
+    with contextlib.ExitStack() as stack:
+        if coordinator:
+            stack.enter_context(peers.joined(coordinator, processes, process))
+        mesh = devices.make_mesh(settings.devices, settings.batch_size)
+        model.check_devices(mesh.size, mesh.devices.flat[0].platform)
+        if not devices.is_first():
+            stack.enter_context(contextlib.redirect_stdout(None))
         compilation_cache.enable()
         # Without validation songs (the paper had none) the test songs are measured, not chosen by.
         validates = config.data.validation_share or corpus.split("validation")
@@ -98,6 +104,8 @@ def train_and_evaluate(
         eval_dataset = Examples(corpus, eval_split, model, example_settings, training=False)
         steps = settings.epochs * batches_per_epoch(examples, settings.batch_size)
         optimizer = make_optimizer(optimizer_settings, steps)
+        size = sum(shape.size for shape in jax.tree.leaves(model.shapes))
+        limits.expect_room(folder, 2 * _CHECKPOINT_BYTES * size, "two checkpoints")
         params = None if goes_on else pretrained.begin(model, config)
         with locked(folder) if devices.is_first() else contextlib.nullcontext():
             _open_workdir(folder, config, corpus, model.free_fields)

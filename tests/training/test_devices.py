@@ -4,7 +4,7 @@ import pytest
 from runs import config_of
 
 from musicjax.errors import InputError
-from musicjax.training import devices
+from musicjax.training import devices, peers
 from musicjax.training.run import train_and_evaluate
 
 pytestmark = pytest.mark.slow  # left out by scripts/test.sh --quick
@@ -54,10 +54,11 @@ def test_arrays_are_put_whole_or_in_parts():
 
 
 def test_a_coordinator_that_makes_no_sense_is_one_clear_line(monkeypatch):
-    def fail(*args):
+    def fail(*args, **options):
         raise ValueError("coordinator_address should be defined.")
 
     monkeypatch.setattr(jax.distributed, "initialize", fail)
+    monkeypatch.setattr(peers, "_watch_native_errors", lambda: None)
     expected = "coordinator is 'auto', processes 2, process None: .*; expected host:port"
-    with pytest.raises(InputError, match=expected):
-        devices.join("auto", 2)
+    with pytest.raises(InputError, match=expected), peers.joined("auto", 2):
+        pass
