@@ -9,7 +9,7 @@ from pathlib import Path
 
 from musicjax.system import stop
 
-COMMANDS = ("train", "encode", "evaluate", "generate", "compare", "listen", "cache")
+COMMANDS = ("train", "encode", "evaluate", "generate", "compare", "listen", "export", "cache")
 
 
 def main() -> None:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from musicjax.config import Config, expect
+from musicjax import readymade
+from musicjax.config import CHECKPOINT, Config, expect
 from musicjax.config_file import get_config
 from musicjax.corpus import build, preprocess
 from musicjax.corpus.preprocess import Preprocessing
@@ -202,7 +203,7 @@ class Run:
 
     Attributes:
         workdir: its folder.
-        checkpoint: which of its checkpoints is used, "best" or "last".
+        checkpoint: which of its checkpoints is used: "best", "last", or an epoch's.
         config: it was trained by.
     """
 
@@ -214,7 +215,7 @@ class Run:
         """
         from musicjax.training.workdir import load_config
 
-        expect(checkpoint in ("best", "last"), "checkpoint", checkpoint, "'best' or 'last'")
+        expect(CHECKPOINT.holds(checkpoint), "checkpoint", checkpoint, CHECKPOINT.expected)
         self.workdir, self.checkpoint = Path(workdir), checkpoint
         self.config: Config = load_config(workdir)[0]
 
@@ -227,6 +228,13 @@ class Run:
         from musicjax.training.workdir import load_metrics
 
         return load_metrics(self.workdir)
+
+    @property
+    def step_losses(self) -> np.ndarray:
+        """The training loss of each step so far, float32 [steps]."""
+        from musicjax.training.workdir import load_step_losses
+
+        return load_step_losses(self.workdir)
 
     @property
     def model(self) -> "Model":
@@ -286,6 +294,23 @@ class Run:
 
         return evaluate(self.workdir, checkpoint=self.checkpoint, window=window)
 
+    def export(self, output: str | Path, **settings: Any) -> Path:
+        """Writes it as a folder to share: weights, StableHLO programs, a model card. `load` opens
+        that, too.
+
+        Args:
+            output: folder to write; must not exist.
+            **settings: fields of ExportSettings, such as dtype="float16", songs=8.
+        Returns:
+            the folder.
+        Raises:
+            InputError: the output exists, or settings that do not fit.
+        """
+        from musicjax.training.exported import export
+        from musicjax.training.settings import ExportSettings
+
+        return export(self.workdir, output, ExportSettings(**settings), checkpoint=self.checkpoint)
+
 
 def train(
     config: Config,
@@ -306,7 +331,7 @@ def train(
             metrics.jsonl and its checkpoint are saved. What it raises ends the training, and the
             same call goes on from there. The parameters are given to the next step: copy what is to
             be kept.
-        coordinator: to train together with other processes, as musicjax.training.devices.join
+        coordinator: to train together with other processes, as musicjax.training.peers.joined
             takes it: the address of process 0, or "auto".
         processes: how many they are.
         process: the number of this one.
@@ -326,16 +351,21 @@ def train(
     return Run(workdir)
 
 
-def load(workdir: str | Path, checkpoint: str = "best") -> Run:
+def load(
+    workdir: str | Path | None = None, checkpoint: str = "best", *, model: str | None = None
+) -> Run:
     """Opens the work dir of a run.
 
     Args:
-        workdir: of train, or of the command musicjax.train.
-        checkpoint: "best" (lowest validation loss) or "last".
+        workdir: of train, or of the command musicjax.train; or a folder of Run.export.
+        checkpoint: "best" (lowest validation loss), "last", or one of train.keep_epochs, "10".
+        model: in place of workdir, a model that comes with musicjax: "chorales".
     Raises:
-        InputError: no work dir, or of another version.
+        InputError: no work dir, or of another version; or no such model.
     """
-    return Run(workdir, checkpoint)
+    if (workdir is None) == (model is None):
+        raise InputError(f"workdir is {workdir!r} and model is {model!r}; give one of the two")
+    return Run(readymade.find(model) if model else Path(workdir or ""), checkpoint)
 
 
 def write_pieces(

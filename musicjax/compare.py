@@ -23,7 +23,7 @@ def _define_flags() -> None:
 
     flags.DEFINE_string("plot", "compare.png", "Picture of the curves; nothing is drawn for ''.")
     flags.DEFINE_bool("test", False, "Measure the test songs too.")
-    flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which checkpoint, of --test.")
+    flags.DEFINE_string("checkpoint", "best", "best, last, or an epoch's number; of --test.")
     flags.DEFINE_bool("json", False, "Print a JSON object for each run instead of tables.")
 
 

@@ -47,6 +47,11 @@ def one_of(*values: Any) -> Rule:
 
 
 SHARE = Rule(lambda value: 0 <= value < 1, "0 <= share < 1")
+# Which checkpoint of a run.
+CHECKPOINT = Rule(
+    lambda name: name in ("best", "last") or (name.isdecimal() and int(name) > 0),
+    "best, last, or an epoch of train.keep_epochs, such as 10",
+)
 SIZES = Rule(lambda value: len(value) > 0 and min(value) > 0, "sizes, such as (36,)")
 
 

@@ -20,8 +20,8 @@ from musicjax.generation.options import Options
 def _define_flags() -> None:
     from absl import flags
 
-    flags.DEFINE_string("workdir", None, "Work dir of musicjax.train.", required=True)
-    flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which checkpoint.")
+    cli.define_model()
+    flags.DEFINE_string("checkpoint", "best", "best, last, or an epoch of train.keep_epochs.")
     flags.DEFINE_integer("window", None, "Elements of an example; default: as trained.")
     flags.DEFINE_bool("music", False, "Generate pieces too, and compare them with the songs.")
     flags.DEFINE_integer("num", 32, "Pieces of --music.")
@@ -36,15 +36,16 @@ def _main(flags: Any) -> None:
     from musicjax.evaluation import scores
     from musicjax.training import workdir
 
-    results = scores.evaluate(flags.workdir, checkpoint=flags.checkpoint, window=flags.window)
+    folder = cli.model_folder(flags)
+    results = scores.evaluate(folder, checkpoint=flags.checkpoint, window=flags.window)
     print(json.dumps(results) if flags.json else scores.describe(results), flush=True)
-    model, _ = workdir.load_model(flags.workdir)
+    model, _ = workdir.load_model(folder)
     if model.told and not flags.json:
         print(model.told)
     if flags.music:
         from musicjax.generation import review
 
-        print(review.describe(review.review(flags.workdir, options)))
+        print(review.describe(review.review(folder, options)))
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@ r"""Makes music with a trained model: a MIDI file and a piano roll for each piec
     python -m musicjax.generate --workdir=runs/vocab --output=out --num=8 --seed=0 \
         --temperature=1.0 --prime=song.mid
 
+    python -m musicjax.generate --model=chorales
+
 Each piece continues a prime: the given song's end, or else a part of a held-out test song. Its
 file has the prime and what was generated as two tracks.
 """
 
 import sys
-from pathlib import Path
 from typing import Any
 
 from musicjax import cli
@@ -21,7 +22,7 @@ from musicjax.system import files
 def _define_flags() -> None:
     from absl import flags
 
-    flags.DEFINE_string("workdir", None, "Work dir of musicjax.train.", required=True)
+    cli.define_model()
     flags.DEFINE_string("output", None, "Folder to write to; default: WORKDIR/samples.")
     flags.DEFINE_bool("text", False, "Write the generated tokens or steps as text too.")
     flags.DEFINE_enum("audio", None, audio.FORMATS, "Write sound too, in this format.")
@@ -35,14 +36,15 @@ def _main(flags: Any) -> None:
     sound = cli.parsed_options(audio.AudioSettings, flags)
     if flags.audio:
         audio.check_format(flags.audio)
-    files.expect_workdir(flags.workdir)  # or else its folder of samples would be made
-    output = files.writable_folder(flags.output or Path(flags.workdir) / "samples")
+    folder = cli.model_folder(flags)
+    files.expect_workdir(folder)  # or else its folder of samples would be made
+    output = files.writable_folder(cli.output_folder(flags, "samples"))
     from musicjax.evaluation.metrics import shared_cells
     from musicjax.generation import piece
     from musicjax.training.workdir import load_standing
 
-    pieces = piece.generate(flags.workdir, options)
-    standing = load_standing(flags.workdir)
+    pieces = piece.generate(folder, options)
+    standing = load_standing(folder)
     if standing and standing.warning:
         print(standing.warning, file=sys.stderr)
     for remark in dict.fromkeys(remark for made in pieces for remark in made.prime.remarks):

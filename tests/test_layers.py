@@ -13,6 +13,7 @@ ORDER = [
     ("config", "registry"),
     ("config_file",),
     ("system",),
+    ("readymade",),
     ("cli",),
     ("music",),
     ("sources",),
@@ -24,7 +25,7 @@ ORDER = [
     ("rendering",),
     ("generation",),
     ("api",),
-    ("encode", "train", "evaluate", "generate", "compare", "listen", "cache"),
+    ("encode", "train", "evaluate", "generate", "compare", "listen", "export", "cache"),
     ("__main__",),
 ]
 # Inside a package, where the order matters.
@@ -33,20 +34,32 @@ INSIDE = {
     "sources": ["base", "folder", "lakh"],
     "encodings": ["bars", "base", "vocabulary", "tokens"],
     "corpus": ["store", "preprocess", "shards", "splits", "build", "report"],
-    "models": ["base", "categorical", "lstm", "attention", "token_lstm"],
+    "models": ["base", "weights", "categorical", "lstm", "attention", "token_lstm"],
     "training": [
         "settings",
         "devices",
         "dataset",
         "checkpoint",
         "workdir",
+        "exported",
         "trainer",
         "pretrained",
         "run",
     ],
     "evaluation": ["metrics", "distance", "ngram", "cell_map", "baselines", "scores", "comparison"],
-    "rendering": ["audio", "piano_roll", "page"],
-    "generation": ["options", "sampling", "loop", "primes", "piece", "review", "listening"],
+    "rendering": ["audio", "piano_roll", "template", "page", "live"],
+    "generation": [
+        "options",
+        "sampling",
+        "loop",
+        "primes",
+        "particles",
+        "infill",
+        "piece",
+        "review",
+        "listening",
+        "live",
+    ],
 }
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 WITHOUT_JAX = [name for name in LEVEL if LEVEL[name] <= LEVEL["corpus"]]

@@ -54,7 +54,15 @@ def run(environment, tmp_path):
 def test_configs_are_in_it_and_no_package_of_a_common_name(environment):
     (wheel,) = environment.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"musicjax/configs/vocab.py", "musicjax/py.typed"} <= set(names)
+    assert {
+        "musicjax/configs/vocab.py",
+        "musicjax/models/lstm_cpu.cc",
+        "musicjax/py.typed",
+        "musicjax/rendering/templates/live.js",
+        "musicjax/readymade/chorales/README.md",
+        "musicjax/readymade/chorales/model.safetensors",
+        "musicjax/readymade/chorales/songs/data.npy",
+    } <= set(names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"musicjax"}
 
 
@@ -65,6 +73,12 @@ def test_it_trains_and_makes_music_in_an_empty_folder(run, folder, tmp_path):
     command = ("python", "-m", "musicjax", "generate", "--workdir=my run", "--output=out")
     assert "out/seed_0.mid: seed 0: " in run(*command, "--num=1", "--length=16")
     assert midi.read_song(tmp_path / "out" / "seed_0.mid").num_notes
+
+
+def test_it_makes_music_without_training(run, tmp_path):
+    said = run("musicjax", "generate", "--model=chorales", "--num=1", "--length=16")
+    assert said.startswith("chorales/samples/seed_0.mid: seed 0: 16 steps")
+    assert midi.read_song(tmp_path / "chorales" / "samples" / "seed_0.mid").num_notes > 40
 
 
 def test_configs_are_found_by_name_by_path_and_from_a_clone(run, tmp_path):

@@ -71,12 +71,23 @@ def places(bars: Sequence[Bars], start: int, stop: int, units_per_quarter: int) 
 
 def bar_lines(bars: Sequence[Bars], length: int, units_per_quarter: int) -> np.ndarray:
     """int64: the units of a song of `length` units at which a bar begins; 0 is among them."""
+    lines = _lines(bars, [cycle(bar, units_per_quarter) for bar in bars], length)
+    return np.unique(np.maximum(lines, 0))
+
+
+def bar_starts(bars: Sequence[Bars], length: int) -> np.ndarray:
+    """int64: the units at which each bar of a song begins, those that are counted together, too;
+    that of a pick-up, which is the end of a bar, is negative.
+    """
+    return _lines(bars, [bar.length for bar in bars], length)
+
+
+def _lines(bars: Sequence[Bars], apart: Sequence[int], length: int) -> np.ndarray:
     ends = [*(bar.start for bar in bars[1:]), length]
     lines = [
-        np.arange(bar.start, end, cycle(bar, units_per_quarter))
-        for bar, end in zip(bars, ends, strict=True)
+        np.arange(bar.start, end, units) for bar, end, units in zip(bars, ends, apart, strict=True)
     ]
-    return np.unique(np.maximum(np.concatenate(lines), 0))
+    return np.concatenate(lines)
 
 
 def meters(bars: Sequence[Bars], start: int, units_per_quarter: int) -> tuple[Meter, ...]:

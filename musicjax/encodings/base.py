@@ -363,6 +363,56 @@ class Encoding(Protocol):
         begins = self.length(self.unpack(rows[:start]))
         return EncodedPrime(self.unpack(rows[start:]), begins, layout)
 
+    # --- notes that are given, of kind "matrix" ---------------------------------------------------
+
+    def only(self, elements: np.ndarray) -> np.ndarray:
+        """bool [..., N, 1 + C], what each note may do where elements [..., N, C] are given. In this
+        order: be silent; play, its other bits 0; play, one of its other bits 1. One alone is True.
+        """
+        raise NotImplementedError
+
+    def beside(
+        self, kept: np.ndarray, *, highest: bool = False, lowest: bool = False
+    ) -> np.ndarray:
+        """bool [T, N, 1 + C], as `only`: what notes may do beside those of a voice that stays as it
+        is: none goes on where one of the voice has ended.
+
+        Args:
+            kept: elements [T, N, C] of the voice alone.
+            highest, lowest: whether nothing is to play above, or below, where the voice does.
+        """
+        raise NotImplementedError
+
+    def bar_starts(self, layout: Mapping[str, Any], length: int) -> np.ndarray:
+        """int [bars]: the elements of a song of `length` at which its bars begin; negative of a
+        pick-up, which is the end of a bar.
+        """
+        raise NotImplementedError
+
+    def decode_apart(
+        self, elements: np.ndarray, made: np.ndarray, names: tuple[str, str], **track: Any
+    ) -> list[Track]:
+        """As `decode`, given and made notes in two tracks.
+
+        Args:
+            elements: [T, N, C].
+            made: bool [T, N]; a note belongs to where it begins.
+            names: of the tracks.
+            **track: as of `decode`.
+        """
+        raise NotImplementedError
+
+    # --- in a browser -----------------------------------------------------------------------------
+
+    def live(self) -> dict[str, Any]:
+        """What a live page must know to read elements; JSON. "name" is that of a reader of
+        rendering/templates/live_readers.js, the rest are its tables.
+
+        Raises:
+            InputError: the page does not play them.
+        """
+        raise InputError(f"the live page does not play {self.name}")
+
     # --- what a corpus is like ------------------------------------------------------------------
 
     def statistics(self, total: Sums, training: Sums) -> dict[str, Any]:

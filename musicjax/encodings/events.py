@@ -41,7 +41,7 @@ from musicjax.encodings.base import (
     shares_of_notes,
 )
 from musicjax.encodings.vocabulary import UNITS_PER_QUARTER
-from musicjax.errors import SongError
+from musicjax.errors import InputError, SongError
 from musicjax.music.song import Meter, Song, Tempo, Track
 from musicjax.music.track_selection import family
 
@@ -708,6 +708,23 @@ class EventEncoding(FixedIds):
                 resumed = self.resumed(elements[found[0] :], elements[: found[0]])
                 return EncodedPrime(*resumed, layout)
         return EncodedPrime(elements[:0], self._read(elements).end, layout)
+
+    def live(self) -> dict[str, Any]:
+        """See Encoding. follow: of each kind, which kinds may come next."""
+        if self.instruments:
+            raise InputError("the live page plays one instrument, and these events name several")
+        known, followers = self._ids, self._followers()
+        first = [np.flatnonzero(known.kinds == kind)[:1] for kind in range(len(_KINDS))]
+        return {
+            "name": self.name,
+            "kinds": known.kinds.tolist(),
+            "values": known.values.tolist(),
+            "bar_units": known.bar_units.tolist(),
+            "bar_points": known.bar_points(self.resolution).tolist(),
+            "follow": [followers[ids].any(0).tolist() for ids in first],
+            "kind": {name: kind for kind, name in enumerate(_KINDS)},
+            "units_per_quarter": self.units_per_quarter,
+        }
 
     # --- what a corpus is like ------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from musicjax.config import ANY, at_least, expect, setting, settings_of
 from musicjax.encodings.bars import (
     Bars,
     bar_lines,
+    bar_starts,
     bars_of,
     cycle,
     from_stretches,
@@ -359,6 +360,51 @@ class NoteStateEncoding(Encoding):
     ) -> tuple[Meter, ...]:
         """See Encoding."""
         return meters(bars_of(layout), start, STEPS_PER_QUARTER)
+
+    # --- notes that are given ---------------------------------------------------------------------
+
+    def only(self, elements: np.ndarray) -> np.ndarray:
+        """See Encoding: rest; the note sounds on; it starts. Or, without articulate: rest; play."""
+        way = elements[..., 0] * (1 + elements[..., 1:].sum(-1, dtype=np.uint8))
+        return np.eye(1 + elements.shape[-1], dtype=bool)[way]
+
+    def beside(
+        self, kept: np.ndarray, *, highest: bool = False, lowest: bool = False
+    ) -> np.ndarray:
+        """See Encoding."""
+        play = kept[..., 0] > 0
+        allowed = np.ones((*play.shape, 1 + kept.shape[-1]), bool)
+        ended = np.pad(play[:-1], [(1, 0), (0, 0)]) & ~play
+        allowed[ended, 1] = False
+        if not self.articulate:  # nor would a note before be told from it
+            allowed[np.pad(play[1:], [(0, 1), (0, 0)]) & ~play, 1] = False
+        above = np.logical_or.accumulate(play, axis=1) & highest
+        below = np.logical_or.accumulate(play[:, ::-1], axis=1)[:, ::-1] & lowest
+        allowed[above | below, 1:] = False
+        allowed[play] = self.only(kept)[play]
+        return allowed
+
+    def bar_starts(self, layout: Mapping[str, Any], length: int) -> np.ndarray:
+        """See Encoding."""
+        return bar_starts(bars_of(layout), length)
+
+    def decode_apart(
+        self, elements: np.ndarray, made: np.ndarray, names: tuple[str, str], **track: Any
+    ) -> list[Track]:
+        """See Encoding."""
+        whole = note_state_to_track(elements, lowest=self.lowest, **track)
+        is_made = made[whole.onset_ticks, whole.pitch - self.lowest]
+        tracks = []
+        for name, rows in zip(names, (~is_made, is_made), strict=True):
+            fields = ("onset_ticks", "duration_ticks", "pitch", "velocity")
+            notes = {field: getattr(whole, field)[rows] for field in fields}
+            tracks.append(dataclasses.replace(whole, name=name, **notes))
+        return tracks
+
+    def live(self) -> dict[str, Any]:
+        """See Encoding."""
+        notes, bits = self.shape
+        return {"name": self.name, "lowest": self.lowest, "notes": notes, "bits": bits}
 
     # --- what a corpus is like ------------------------------------------------------------------
 

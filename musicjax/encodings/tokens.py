@@ -427,6 +427,18 @@ class TokenEncoding(Encoding):
         each = np.unique(durations)[None] == np.array(durations)[:, None]
         return [array.astype(np.float32) for array in (pitches, classes, each)]
 
+    def live(self) -> dict[str, Any]:
+        """See Encoding."""
+        if self.instruments:
+            raise InputError("the live page plays one instrument, and these tokens name several")
+        tokens = self.vocabulary.tokens[: self.size]
+        return {
+            "name": self.name,
+            "pitches": [list(token.pitches) for token in tokens],
+            "durations": [token.duration for token in tokens],
+            "units_per_quarter": self.units_per_quarter,
+        }
+
     # --- what a corpus is like ------------------------------------------------------------------
 
     def statistics(self, total: Sums, training: Sums) -> dict[str, Any]:

@@ -95,8 +95,10 @@ def _ids(model: Model, frequency: np.ndarray, repeat: float) -> Predict:
     return predict
 
 
-def kneser_ney(corpus: Corpus, model: Model) -> Predict:
+def kneser_ney(corpus: Corpus, model: Model) -> Predict | None:
     """Interpolated n-grams."""
+    if not corpus.split("train"):  # as in a folder of musicjax.export
+        return None
     encoding = model.encoding
 
     def songs(split: str) -> list[np.ndarray]:
@@ -156,8 +158,10 @@ def repeat_last_step(corpus: Corpus, model: Any) -> Predict:
     return predict
 
 
-def map_of_cells(corpus: Corpus, model: Any) -> Predict:
+def map_of_cells(corpus: Corpus, model: Any) -> Predict | None:
     """A linear or logistic map of each cell's past and neighbours."""
+    if not corpus.split("train"):  # as in a folder of musicjax.export
+        return None
     encoding, total, sequences = corpus.encoding, 0, []
     for song in corpus.split("train"):
         if total > _MOST_FITTED:

@@ -152,7 +152,7 @@ def on_test_songs(folders: Sequence[str | Path], *, checkpoint: str = "best") ->
 
     Args:
         folders: work dirs.
-        checkpoint: "best" or "last".
+        checkpoint: "best", "last", or an epoch of train.keep_epochs, such as "10".
     Raises:
         InputError: their test songs differ, or a model gives no likelihood.
     """

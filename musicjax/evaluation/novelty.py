@@ -219,9 +219,15 @@ def index_of(corpus: Corpus, folder: str | Path) -> Index:
     """The index of a corpus's training songs in a folder: opened, or built if there is none of it.
 
     Raises:
-        InputError: the folder is not an index, of another version, or damaged.
+        InputError: the corpus has no training songs; or the folder is not an index, of another
+            version, or damaged.
     """
     folder = Path(folder)
+    if not corpus.split("train"):
+        raise InputError(
+            f"{folder.parent}: no training song is in it, as in no folder of musicjax.export, so "
+            "that copies cannot be found; leave --max_copy and --music out, or use the run's folder"
+        )
     if folder.is_dir():
         index = open_index(folder)
         if index.fingerprint == corpus.manifest["fingerprint"]:

@@ -23,7 +23,7 @@ def evaluate(folder: str | Path, *, checkpoint: str = "best", window: int | None
 
     Args:
         folder: work dir of a run of musicjax.train.
-        checkpoint: "best" or "last".
+        checkpoint: "best", "last", or an epoch of train.keep_epochs, such as "10".
         window: elements of an example; default: as trained. A model that fits any window then
             reads longer contexts; its examples follow one another.
     Returns:

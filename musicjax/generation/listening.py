@@ -30,11 +30,13 @@ _MOST_SONGS = 300  # that pieces are measured beside
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
-    """Pieces of one checkpoint, and the corpus that it was trained on."""
+    """Pieces of one checkpoint, and the corpus that it was trained on; `index` is of its training
+    songs, if they are there.
+    """
 
     label: str
     corpus: Corpus
-    index: novelty.Index
+    index: novelty.Index | None
     pieces: list[Piece]
 
     @property
@@ -117,7 +119,8 @@ def _runs(
         for checkpoint in checkpoints:
             pieces = generate(path, dataclasses.replace(asked, checkpoint=checkpoint))
             corpus = workdir.load_songs(path)
-            index = novelty.index_of(corpus, path / "novelty")
+            known = bool(corpus.split("train"))
+            index = novelty.index_of(corpus, path / "novelty") if known else None
             label = f"{name}, {checkpoint}" if len(checkpoints) > 1 else name
             runs.append(_Run(label, corpus, index, pieces))
     return runs
@@ -125,7 +128,7 @@ def _runs(
 
 def _with_length(path: Path, options: Options) -> Options:
     """The options, with a length if none is asked for, unless the model's own is all it can."""
-    if options.length is not None or options.seconds is not None:
+    if options.asks or options.length is not None or options.seconds is not None:
         return options
     model, _ = workdir.load_model(path)
     try:
@@ -137,9 +140,10 @@ def _with_length(path: Path, options: Options) -> Options:
 
 def _text(runs: Sequence[_Run], options: Options) -> str:
     models = {run.label for run in runs}
+    given = "in what was given" if options.asks else "after its prime"
     return (
         f"{sum(len(run.pieces) for run in runs)} pieces by {len(models)} "
-        f"model{'s' * (len(models) != 1)}, each after its prime, which is shown in grey; "
+        f"model{'s' * (len(models) != 1)}, each {given}, which is shown in grey; "
         f"temperature {options.temperature:g}, {audio.synthesiser()}."
     )
 
@@ -165,7 +169,7 @@ def _sections(runs: Sequence[_Run], judges: dict[str, "_Judge"], real: int) -> l
 
 def _exhibit(run: _Run, piece: Piece, judge: "_Judge") -> Exhibit:
     return Exhibit(
-        f"Seed {piece.seed}, after {piece.prime.name}",
+        f"Seed {piece.seed}, {piece.place} {piece.prime.name}",
         run.label,
         piece.song,
         notation.in_voices(piece.song),  # prime and continuation as one
@@ -175,6 +179,8 @@ def _exhibit(run: _Run, piece: Piece, judge: "_Judge") -> Exhibit:
 
 
 def _novelty(run: _Run, passage: Passage) -> str:
+    if run.index is None:
+        return ""
     notes, melody = (
         novelty.describe(novelty.longest_match(run.index, passage, view)) for view in novelty.VIEWS
     )
@@ -254,6 +260,7 @@ def _tables(runs: Sequence[_Run], judges: dict[str, "_Judge"]) -> list[Table]:
             if run.fingerprint == fingerprint
         }
         comparison = distance.compare({name: some for name, some in sets.items() if some})
+        first = next(iter(comparison.songs))
         columns = ["measure", *(f"{name} ({n})" for name, n in comparison.songs.items())]
         rows = []
         for name, figures in comparison.figures.items():
@@ -266,8 +273,8 @@ def _tables(runs: Sequence[_Run], judges: dict[str, "_Judge"]) -> list[Table]:
                 cells.append(text)
             rows.append(cells)
         text = (
-            "Means; in brackets how far the distribution overlaps that of the training songs, 1 "
-            "being the same. A handful of pieces says little."
+            f"Means; in brackets how far the distribution overlaps that of the {first}, 1 being "
+            "the same. A handful of pieces says little."
         )
         tables.append(Table(text, columns, rows))
     return tables

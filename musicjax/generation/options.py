@@ -11,13 +11,18 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from musicjax.config import ANY, Rule, at_least, check_settings, one_of, setting
+from musicjax.config import ANY, CHECKPOINT, Rule, at_least, check_settings, one_of, setting
 from musicjax.errors import InputError
 from musicjax.music.key import parse_key
+from musicjax.music.song import pitch_name
 from musicjax.music.track_selection import parse_program
 from musicjax.registry import Registry
 
 _METER = re.compile(r"[1-9]\d?/(1|2|4|8|16|32)")
+_PITCHES = {name: pitch for pitch in range(128) for name in (pitch_name(pitch), str(pitch))}
+# Those that say how to fill in, and those that say what is made otherwise.
+_OF_INFILL = ("voices", "particles", "sweeps")
+_NOT_OF_INFILL = ("length", "seconds", "prime_length", "mode", "max_copy")
 
 # What each mode sets of the other options.
 MODES: dict[str, dict[str, Any]] = {
@@ -71,6 +76,33 @@ RULES: Registry[SamplingRule] = Registry(
         "limit_notes": _rule("limit_notes", ("matrix",), "max_notes"),
     },
 )
+
+
+def parse_bars(text: str) -> tuple[int, int]:
+    """The first and the last bar of such as "5-8" or "5".
+
+    Raises:
+        InputError: it is not that.
+    """
+    found = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
+    first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if not found or first > last:
+        raise InputError(f"infill is {text!r}; expected bars, such as 5-8, counted from 1")
+    return first, last
+
+
+def parse_pitches(text: str) -> tuple[int, int] | None:
+    """The lowest and the highest MIDI pitch of such as "60-84" or "C4-C6"; None if it is not that.
+
+    Raises:
+        InputError: the first is higher.
+    """
+    low, _, high = text.strip().partition("-")
+    if low not in _PITCHES or high not in _PITCHES:
+        return None
+    if _PITCHES[low] > _PITCHES[high]:
+        raise InputError(f"keep is {text!r}; expected the lower pitch first, such as 60-84")
+    return _PITCHES[low], _PITCHES[high]
 
 
 def rules_for(kind: str) -> tuple[Callable, ...]:
@@ -153,6 +185,34 @@ class Options:
         help="What becomes of the prime's elements that training never saw: nearest (the most "
         "similar known), drop, or error.",
     )
+    infill: str | None = setting(
+        ANY,
+        default=None,
+        help="Bars of the --prime that are written anew, such as 5-8, from what stands before and "
+        "after them; of note states.",
+    )
+    keep: str | None = setting(
+        ANY,
+        default=None,
+        help="Voice of the --prime that stays, while the others are written anew: a track, as "
+        "data.track, or pitches such as 60-84 or C4-C6; of note states.",
+    )
+    voices: int | None = setting(
+        _or_none(at_least(1)),
+        default=None,
+        help="Notes at once that infill and keep aim at, such as 4; default: the model's own.",
+    )
+    particles: int = setting(
+        Rule(lambda value: 1 <= value <= 4096, "1 to 4096"),
+        default=64,
+        help="Drafts that infill and keep choose among by what is given later; 1: from the past "
+        "alone.",
+    )
+    sweeps: int = setting(
+        at_least(0),
+        default=3,
+        help="Times that infill and keep go over what they wrote, in smaller and smaller blocks.",
+    )
     include_prime: bool = setting(
         ANY, default=True, help="Write the prime too, as a track of its own."
     )
@@ -189,7 +249,9 @@ class Options:
         help="Distinct onsets in a row that a piece may share with a training song, in whatever "
         "key; a piece that shares more is drawn again. Different chorales seldom share over 12.",
     )
-    checkpoint: str = setting(one_of("best", "last"), default="best", help="best or last.")
+    checkpoint: str = setting(
+        CHECKPOINT, default="best", help="best, last, or an epoch of train.keep_epochs, such as 10."
+    )
 
     def __post_init__(self):
         check_settings(self)
@@ -197,11 +259,45 @@ class Options:
             raise InputError(
                 f"length is {self.length} and seconds is {self.seconds}; give one of the two"
             )
+        self._check_infill()
         # What cannot be is found now, not when all is made.
         if self.key is not None:
             parse_key(self.key)
         if self.program is not None:
             parse_program(self.program)
+
+    @property
+    def asks(self) -> str:
+        """Which of infill and keep are asked for; "" if none."""
+        return " and ".join(name for name in ("infill", "keep") if getattr(self, name) is not None)
+
+    def _check_infill(self) -> None:
+        if self.infill is not None:
+            parse_bars(self.infill)
+        if self.keep is not None:
+            if not self.keep.strip():
+                raise InputError("keep is empty; expected a track, or pitches such as 60-84")
+            parse_pitches(self.keep)
+            try:
+                re.compile(self.keep)
+            except re.error as error:
+                raise InputError(
+                    f"keep is {self.keep!r}: neither pitches such as 60-84 nor a regular "
+                    f"expression for track names ({error})"
+                ) from None
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value == field.default:
+                continue
+            if self.asks and field.name in _NOT_OF_INFILL:
+                raise InputError(
+                    f"{field.name} is {value!r}, which has no effect with {self.asks}; leave it out"
+                )
+            if not self.asks and field.name in _OF_INFILL:
+                raise InputError(
+                    f"{field.name} is {value!r}, which has no effect without infill or keep; leave "
+                    "it out"
+                )
 
     def check_kind(self, kind: str, element: str) -> None:
         """Checks that no setting is given whose rules are not for elements of a kind.

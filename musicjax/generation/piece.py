@@ -1,8 +1,9 @@
 """Generated pieces of music: made by the model of a work dir, written as files."""
 
+import dataclasses
 import itertools
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ from musicjax.encodings.base import Encoding
 from musicjax.errors import InputError
 from musicjax.evaluation import metrics, novelty
 from musicjax.evaluation.metrics import Passage
+from musicjax.generation import infill, particles
 from musicjax.generation import primes as priming
 from musicjax.generation.loop import continue_primes
 from musicjax.generation.options import Options, rules_for
@@ -45,6 +47,7 @@ class Piece(NamedTuple):
         metrics: of the passage, by name, as in musicjax.evaluation.metrics.
         text: of its elements.
         draws: how many times it was drawn, until it shared no more than options.max_copy.
+        place: of the music beside its prime, "after" or "in" it.
     """
 
     song: Song
@@ -54,6 +57,7 @@ class Piece(NamedTuple):
     metrics: dict[str, float]
     text: str
     draws: int = 1
+    place: str = "after"
 
 
 def generate(
@@ -82,6 +86,8 @@ def generate(
             "it out"
         )
     corpus = workdir.load_songs(folder)
+    if options.asks:
+        return fill_in(trained, corpus, song, options)
     if options.mode == "predict":
         return predict(trained, corpus, song, options)
     pieces = continue_songs(trained, corpus, song, options)
@@ -175,6 +181,55 @@ def continue_songs(
     ]
 
 
+def fill_in(trained: Trained, corpus: Corpus, song: Song | None, options: Options) -> list[Piece]:
+    """Pieces in which some of a song is given, and the rest is made.
+
+    Args:
+        trained: a model.
+        corpus: of its work dir.
+        song: prime.
+        options: with `infill`, `keep` or both.
+    Raises:
+        InputError: no song, or as infill.task_of.
+    """
+    if song is None:
+        raise InputError(f"{options.asks} needs a song to fill in; give it by --prime=FILE")
+    model, encoding, manifest = trained.model, trained.model.encoding, corpus.manifest
+    task = infill.task_of(song, model, trained.config.data, options, manifest["is_drum"])
+    prime, gap = task
+    pieces = []
+    for seed in _seeds(options):
+        elements = particles.fill(
+            model,
+            model.unweighted(trained.params) if options.unweight else trained.params,
+            gap,
+            jax.random.key(seed),
+            options.sampling_settings(),
+            rules=rules_for(encoding.kind),
+            particles=options.particles,
+            sweeps=options.sweeps,
+            voices=options.voices,
+        )
+        made = (gap.allowed.sum(-1) > 1) & (elements[..., 0] > gap.elements[..., 0])
+        voice = _voice(prime, manifest, options)
+        tracks = encoding.decode_apart(elements, made, ("given", "generated"), **voice)
+        whole = _song(tracks, 0, elements, encoding, prime, options)
+        kept = whole if options.include_prime else dataclasses.replace(whole, tracks=(tracks[1],))
+        passage = Passage(whole, encoding.length(elements), elements, encoding.element)
+        pieces.append(
+            Piece(
+                kept.transposed(_semitones(prime, options)),
+                seed,
+                prime,
+                passage,
+                metrics.measure(passage),
+                encoding.text(elements),
+                place="in",
+            )
+        )
+    return pieces
+
+
 def predict(trained: Trained, corpus: Corpus, song: Song | None, options: Options) -> list[Piece]:
     """The paper's output: each element of a song as the model expects it, knowing those before.
 
@@ -239,14 +294,7 @@ def _piece(
     together: bool = False,
 ) -> Piece:
     """A piece of generated elements; `together` puts them beside the prime, not after it."""
-    voice = {
-        "program": parse_program(options.program) if options.program else manifest["program"],
-        "is_drum": manifest["is_drum"],
-        "velocity": options.velocity or prime.velocity,
-    }
-    semitones = -prime.semitones
-    if options.key and prime.key:
-        semitones = prime.key.semitones_to(parse_key(options.key))
+    voice = _voice(prime, manifest, options)
     both, heard = elements, 0
     if not together:
         both = np.concatenate([prime.heard, elements])
@@ -257,14 +305,7 @@ def _piece(
     length = length if units is None else min(length, units)
 
     def song(tracks: list[Track], start: int, elements: np.ndarray) -> Song:
-        """Of tracks whose tick 0 is unit `start` of the prime, and of their elements."""
-        return Song(
-            tuple(track for track in tracks if len(track)),
-            encoding.units_per_quarter,
-            meters=encoding.meters(prime.layout, prime.start + start, elements),
-            tempos=encoding.tempos_of(elements) or (Tempo(0, options.tempo or prime.qpm),),
-            keys=(prime.key.signature,) if prime.key else (),
-        )
+        return _song(tracks, start, elements, encoding, prime, options)
 
     alone = song(encoding.decode(elements, units=units, name=names[1], **voice), heard, elements)
     whole = alone
@@ -274,7 +315,7 @@ def _piece(
         whole = song(before + after, 0, both)
     passage = Passage(alone, length, elements, encoding.element)
     return Piece(
-        whole.transposed(semitones),
+        whole.transposed(_semitones(prime, options)),
         seed,
         prime,
         passage,
@@ -283,11 +324,45 @@ def _piece(
     )
 
 
+def _voice(prime: Prime, manifest: Manifest, options: Options) -> dict[str, Any]:
+    """What notes are played by."""
+    return {
+        "program": parse_program(options.program) if options.program else manifest["program"],
+        "is_drum": manifest["is_drum"],
+        "velocity": options.velocity or prime.velocity,
+    }
+
+
+def _semitones(prime: Prime, options: Options) -> int:
+    """By which what is written is moved."""
+    if options.key and prime.key:
+        return prime.key.semitones_to(parse_key(options.key))
+    return -prime.semitones
+
+
+def _song(
+    tracks: list[Track],
+    start: int,
+    elements: np.ndarray,
+    encoding: Encoding,
+    prime: Prime,
+    options: Options,
+) -> Song:
+    """Of tracks whose tick 0 is unit `start` of the prime, and of their elements."""
+    return Song(
+        tuple(track for track in tracks if len(track)),
+        encoding.units_per_quarter,
+        meters=encoding.meters(prime.layout, prime.start + start, elements),
+        tempos=encoding.tempos_of(elements) or (Tempo(0, options.tempo or prime.qpm),),
+        keys=(prime.key.signature,) if prime.key else (),
+    )
+
+
 def describe(piece: Piece) -> str:
     """A line about a piece."""
     figures = metrics.describe(piece.metrics, piece.passage.element)
     drawn = f"; drawn {piece.draws} times" if piece.draws > 1 else ""
-    return f"seed {piece.seed}: {figures}; after {piece.prime.name}{drawn}"
+    return f"seed {piece.seed}: {figures}; {piece.place} {piece.prime.name}{drawn}"
 
 
 def write_pieces(
@@ -320,7 +395,7 @@ def write_pieces(
     for piece in pieces:
         path = _new_path(output, f"seed_{piece.seed}")
         midi.write_song(piece.song, path)
-        title = f"seed {piece.seed}, after {piece.prime.name}"
+        title = f"seed {piece.seed}, {piece.place} {piece.prime.name}"
         colours = COLOURS[:2][-len(piece.song.tracks) :]  # the same for the music, prime or not
         plot_piano_roll(piece.song, path.with_suffix(".png"), title=title, colours=colours)
         if text:

@@ -39,6 +39,7 @@ class Prime(NamedTuple):
         velocity: of the song's notes, the median.
         name: of the song.
         remarks: what was done to make it fit.
+        song: as it was prepared; of test songs None.
     """
 
     elements: np.ndarray
@@ -51,6 +52,7 @@ class Prime(NamedTuple):
     velocity: int
     name: str
     remarks: tuple[str, ...] = ()
+    song: Song | None = None
 
 
 def prime_from_song(
@@ -100,6 +102,7 @@ def prime_from_song(
         velocity,
         name,
         tuple(remarks),
+        prepared.song,
     )
     if options.key and (key is None or parse_key(options.key).minor != key.minor):
         found = "is percussion" if key is None else f"is in {key.moved(-prime.semitones).name}"

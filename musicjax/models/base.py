@@ -108,6 +108,11 @@ class Model(Protocol):
         return ""
 
     @property
+    def takes_given(self) -> bool:
+        """Whether notes of its elements can be given: `constrained_step`, which infill needs."""
+        return False
+
+    @property
     def min_prime(self) -> int:
         """Elements that a prime must have, for what the model reads to be like in training."""
         return 0
@@ -216,6 +221,46 @@ class Model(Protocol):
             the carry after it, and elements [B, ...].
         """
         ...
+
+    def constrained_step(
+        self,
+        params: Params,
+        carry: Carry,
+        keys: jax.Array,
+        position: jax.Array,
+        rules: Rules,
+        allowed: jax.Array,
+        path: jax.Array,
+        follow: jax.Array,
+    ) -> tuple[Carry, jax.Array, jax.Array, jax.Array]:
+        """As `sample_step`, where notes are given: each does what it may do.
+
+        Args:
+            params, carry, keys, position, rules: as of `sample_step`.
+            allowed: bool [N, 1 + C], as of Encoding.only.
+            path: [N, C], an element that is allowed.
+            follow: bool [B], where `path` is taken and nothing is drawn.
+        Returns:
+            the carry after it, and elements [B, N, C]; and float32 [B] each: the log-likelihood of
+            the elements by the model, and that of drawing them.
+        """
+        raise NotImplementedError
+
+    def select(self, carry: Carry, rows: jax.Array) -> Carry:
+        """The rows int [R] of a carry, some of which may come again."""
+        return jax.tree.map(lambda array: array[rows], carry)
+
+    def live(self, params: Params) -> tuple[dict[str, Any], Mapping[str, jax.Array]]:
+        """What a live page must know to run the model: settings, JSON, of which "name" is that of
+        a network of rendering/templates/live_networks.js; and its arrays, float32, by name.
+
+        Raises:
+            InputError: the page does not run it.
+        """
+        raise InputError(
+            f"the live page does not run a {type(self).__name__}; expected a causal LSTM without a "
+            "pointer, or a bi-axial LSTM with tied weights"
+        )
 
     def predict(self, params: Params, batch: Batch) -> jax.Array:
         """Elements [B, T, ...] that it expects, each from those before it.

@@ -30,10 +30,12 @@ from jax import lax
 from musicjax.config import SIZES, at_least, expect, more_than, one_of, setting, settings_of
 from musicjax.errors import InputError
 from musicjax.models.base import Batch, Carry, Model, Params, Prediction, Rules, Sums
-from musicjax.models.lstm import LSTMBank, LSTMCarry, LSTMSettings, dropout
-from musicjax.models.note_features import Layout, note_features, project
+from musicjax.models.lstm import LSTMBank, LSTMCarry, LSTMSettings, Terms, dropout
+from musicjax.models.note_features import Layout, note_features, terms
+from musicjax.models.weights import by_name
 
 _LEAST = 1e-4  # probability that an output outside 0..1 stands for
+_TINY = 1e-30  # a given note comes, however unlikely it is
 _BITS = ("play", "articulate")
 
 
@@ -85,6 +87,20 @@ class BiaxialCarry(NamedTuple):
     last: jax.Array
     position: jax.Array
     step: jax.Array
+
+
+class Given(NamedTuple):
+    """What the notes of a step may do, see `Model.constrained_step`.
+
+    Attributes:
+        allowed: bool [N, 1 + C].
+        path: 0 or 1, float32 [N, C].
+        follow: bool [M].
+    """
+
+    allowed: jax.Array
+    path: jax.Array
+    follow: jax.Array
 
 
 class BiaxialNetwork(nnx.Module):
@@ -145,10 +161,10 @@ class BiaxialNetwork(nnx.Module):
         x = self.over_time(states, positions, dropout_key)
         if self.settings.feedback == "sample" and dropout_key is not None:
             noise = jax.random.uniform(jax.random.fold_in(dropout_key, 99), (*x.shape[:3], c))
-            bits, _ = self.draw_notes(x, noise, list(self.note_lstms), dropout_key)
+            bits, *_ = self.draw_notes(x, noise, list(self.note_lstms), dropout_key)
             bits = lax.stop_gradient(bits)
         else:
-            bits = jnp.transpose(target, (2, 1, 0, 3)).reshape(n, *x.shape[1:3], c)
+            bits = jnp.transpose(target, (2, 1, 0, 3)).reshape(n, *x.shape[1:3], c).astype(x.dtype)
         if self.feedback_bits:
             x = jnp.concatenate([x, _below(bits)], axis=-1)
         x = jnp.swapaxes(x, 0, 1)
@@ -166,7 +182,7 @@ class BiaxialNetwork(nnx.Module):
         if self.settings.tied:
             x = first.run(self._features(states, positions))
         else:
-            x = first.run((states, positions), lambda steps: self._project_notes(*steps))
+            x = first.run((states, positions), lambda steps: self._note_terms(*steps))
         x = self._drop(x, 0, dropout_key)
         for layer, lstm in enumerate(upper_layers, 1):
             x = self._drop(lstm.run(x), layer, dropout_key)
@@ -191,7 +207,7 @@ class BiaxialNetwork(nnx.Module):
         if self.settings.tied:
             projected = first.project(self._features(states, positions))
         else:
-            projected = self._project_notes(states, positions)
+            projected = self._note_terms(states, positions).product()
         after = []
         for layer, (lstm, carry) in enumerate(zip(self.time_lstms, carries, strict=True)):
             projected = projected if layer == 0 else lstm.project(after[-1].h[:, None])
@@ -207,10 +223,10 @@ class BiaxialNetwork(nnx.Module):
         features = note_features(states, positions, self.layout)
         return jnp.swapaxes(features, 0, 1).reshape(1, t, b * n, -1)
 
-    def _project_notes(self, states: jax.Array, positions: jax.Array) -> jax.Array:
+    def _note_terms(self, states: jax.Array, positions: jax.Array) -> Terms:
         """Note state expand times each note's own weights. As over_time; returns [N, T, B, G]."""
         first = self.time_lstms[0]
-        return project(states, positions, first.w_x[...], first.b[...], self.layout)
+        return terms(states, positions, first.w_x[...], first.b[...], self.layout)
 
     def initial_carries(self, batch: int) -> list[LSTMCarry]:
         """The carry before the first step, of each LSTM along time."""
@@ -233,7 +249,8 @@ class BiaxialNetwork(nnx.Module):
         lstms: Sequence[LSTMBank],
         dropout_key: jax.Array | None = None,
         rules: Rules | None = None,
-    ) -> tuple[jax.Array, jax.Array]:
+        given: Given | None = None,
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Draws a step's notes, low to high, each from what the one below does.
 
         Args:
@@ -242,8 +259,9 @@ class BiaxialNetwork(nnx.Module):
             lstms: along the notes.
             dropout_key: as in __call__.
             rules: to be applied to each note's logits [M, C], where K is 1.
+            given: what the notes may do, where K is 1.
         Returns:
-            drawn bits and outputs, each float32 [N, K, M, C].
+            drawn bits, the logits that they are drawn by, and outputs, each float32 [N, K, M, C].
         """
         n, k, m, _ = x.shape
         first, *upper_layers = lstms
@@ -257,7 +275,7 @@ class BiaxialNetwork(nnx.Module):
 
         def note(carry, inputs):
             carries, below, num_notes = carry
-            projected, index, noise, masks = inputs
+            projected, index, noise, masks, here = inputs
             if self.feedback_bits:
                 projected += jnp.einsum("kmc,kcg->kmg", below, w_below)
             after = [first.step(projected, carries[0])]
@@ -268,14 +286,18 @@ class BiaxialNetwork(nnx.Module):
             logits = self.logits(output)
             if rules is not None:
                 logits = rules(logits[0], num_notes=num_notes[0])[None]
-            drawn = _play_first(noise < jax.nn.sigmoid(logits))
+            if given is None:
+                drawn = _play_first(noise < jax.nn.sigmoid(logits))
+            else:
+                drawn = _draw_given(logits, noise, Given(*here, follow=given.follow))
             bits = drawn.astype(jnp.float32)
-            return (after, bits, num_notes + drawn[..., 0]), (bits, output)
+            return (after, bits, num_notes + drawn[..., 0]), (bits, logits, output)
 
         zeros = [jnp.zeros(mask.shape[1:]) for mask in masks]
         num_notes = jnp.zeros((k, m), jnp.int32)
         start = ([LSTMCarry(z, z) for z in zeros], jnp.zeros(noise.shape[1:]), num_notes)
-        return lax.scan(note, start, (projected, jnp.arange(n), noise, masks))[1]
+        each = None if given is None else (given.allowed, given.path)
+        return lax.scan(note, start, (projected, jnp.arange(n), noise, masks, each))[1]
 
     def logits(self, output: jax.Array) -> jax.Array:
         """Log odds of play, and of articulate given play, from outputs [..., C]."""
@@ -345,6 +367,11 @@ class Biaxial(Model):
             rotated=self.settings.rotated,
         )
         return BiaxialNetwork(self.settings, layout, rngs=rngs)
+
+    @property
+    def takes_given(self) -> bool:
+        """See Model: a song may have any number of steps."""
+        return self.settings.tied and self.settings.target == "next"
 
     @property
     def gives_nll(self) -> bool:
@@ -462,6 +489,26 @@ class Biaxial(Model):
         """See Model."""
         self.settings.check_devices(count, platform)
 
+    def live(self, params: Params) -> tuple[dict[str, Any], Mapping[str, jax.Array]]:
+        """See Model."""
+        settings = self.settings
+        for name, value, needed in (
+            ("tied", settings.tied, True),
+            ("loss", settings.loss, "nll"),
+            ("output", settings.output, "dense"),
+            ("target", settings.target, "next"),
+        ):
+            where = "for a live page; the variants best and quick of configs/nsm.py have it"
+            expect(value == needed, f"model.{name}", value, f"{needed!r} {where}")
+        network = self.bind(params)
+        return {
+            "name": "biaxial",
+            "time_layers": len(settings.time_sizes),
+            "note_layers": len(settings.note_sizes),
+            "feedback": network.feedback_bits > 0,
+            **network.layout._asdict(),
+        }, by_name(params)
+
     # --- generation -----------------------------------------------------------------------------
 
     def plan(self, prime_length: int | None, length: int | None) -> tuple[int, int]:
@@ -512,10 +559,47 @@ class Biaxial(Model):
         shape = (len(x), 1, carry.last.shape[-1])
         noise = jax.vmap(lambda key: jax.random.uniform(key, shape), out_axes=2)(keys)
         lstms = network.note_lstms_at(carry.step)
-        bits, _ = network.draw_notes(x, noise, lstms, rules=rules)
+        bits, *_ = network.draw_notes(x, noise, lstms, rules=rules)
         element = jnp.swapaxes(bits[:, 0], 0, 1)
         carry = BiaxialCarry(carries, element, position, carry.step + 1)
         return carry, element.astype(jnp.uint8)
+
+    def constrained_step(
+        self,
+        params: Params,
+        carry: Carry,
+        keys: jax.Array,
+        position: jax.Array,
+        rules: Rules,
+        allowed: jax.Array,
+        path: jax.Array,
+        follow: jax.Array,
+    ) -> tuple[Carry, jax.Array, jax.Array, jax.Array]:
+        """See Model."""
+        network = self.bind(params)
+        carries, x = network.step_over_time(carry.time, carry.last, carry.position)
+        shape = (len(x), 1, carry.last.shape[-1])
+        noise = jax.vmap(lambda key: jax.random.uniform(key, shape), out_axes=2)(keys)
+        given = Given(allowed, path.astype(bool), follow)
+        lstms = network.note_lstms_at(carry.step)
+        bits, logits, output = network.draw_notes(x, noise, lstms, rules=rules, given=given)
+        model = -cell_nll(network.logits(output), bits).sum((0, 1))
+        drawn = _log_shares(logits, bits, allowed[:, None, None]).sum((0, 1))
+        element = jnp.swapaxes(bits[:, 0], 0, 1)
+        carry = BiaxialCarry(carries, element, position, carry.step + 1)
+        return carry, element.astype(jnp.uint8), model, drawn
+
+    def select(self, carry: Carry, rows: jax.Array) -> Carry:
+        """See Model."""
+        batch = len(carry.last)
+
+        def pick(array: jax.Array) -> jax.Array:
+            k, m, hidden = array.shape
+            pieces = array.reshape(k, batch, m // batch, hidden)
+            return pieces[:, rows].reshape(k, -1, hidden)
+
+        time = jax.tree.map(pick, carry.time)
+        return BiaxialCarry(time, carry.last[rows], carry.position[rows], carry.step)
 
     def predict(self, params: Params, batch: Batch) -> jax.Array:
         """See Model. bool [B, T, N, C]; of the notes below each note it knows what it expects of
@@ -528,7 +612,7 @@ class Biaxial(Model):
         b, t, n, c = target.shape
         x = network.over_time(inputs, positions)
         likelier = jnp.full((*x.shape[:3], c), 0.5)
-        bits, _ = network.draw_notes(x, likelier, list(network.note_lstms))
+        bits, *_ = network.draw_notes(x, likelier, list(network.note_lstms))
         return jnp.transpose(bits.reshape(n, t, b, c), (2, 1, 0, 3)) > 0
 
 
@@ -543,6 +627,34 @@ def cell_nll(logits: jax.Array, target: jax.Array) -> jax.Array:
     """
     nll = jax.nn.softplus(logits) - logits * target
     return nll[..., 0] + (nll[..., 1:] * target[..., :1]).sum(-1)
+
+
+def _shares(logits: jax.Array, allowed: jax.Array) -> jax.Array:
+    """Probabilities [..., 1 + C] of what a note may do, from logits [..., C], as of
+    `Encoding.only`; they add up to 1 where all is allowed.
+    """
+    p = jax.nn.sigmoid(logits)
+    play = p[..., :1]
+    ways = [play * (1 - p[..., 1:]), play * p[..., 1:]] if p.shape[-1] > 1 else [play]
+    return jnp.concatenate([1 - play + _TINY, *(way + _TINY for way in ways)], axis=-1) * allowed
+
+
+def _draw_given(logits: jax.Array, noise: jax.Array, given: Given) -> jax.Array:
+    """A note's bits, bool [K, M, C], from logits and noise in 0..1 [K, M, C]."""
+    shares = _shares(logits, given.allowed)
+    sounding = shares[..., 1:].sum(-1, keepdims=True)
+    play = noise[..., :1] * (shares[..., :1] + sounding) < sounding
+    articulate = noise[..., 1:] * sounding < shares[..., 2:]
+    drawn = _play_first(jnp.concatenate([play, articulate], axis=-1))
+    return jnp.where(given.follow[:, None], given.path, drawn)
+
+
+def _log_shares(logits: jax.Array, bits: jax.Array, allowed: jax.Array) -> jax.Array:
+    """Log-probabilities [...] of `_draw_given` to draw bits [..., C]."""
+    shares = _shares(logits, allowed)
+    way = (bits[..., :1] * (1 + bits[..., 1:].sum(-1, keepdims=True))).astype(jnp.int32)
+    drawn = jnp.take_along_axis(shares, way, axis=-1)[..., 0]
+    return jnp.log(drawn) - jnp.log(shares.sum(-1))
 
 
 def _play_first(bits: jax.Array) -> jax.Array:

@@ -15,7 +15,7 @@ Source: tied weights after Press and Wolf 2017; dropout as in Zaremba et al. 201
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
@@ -24,12 +24,16 @@ from flax import nnx
 
 from musicjax.config import SHARE, at_least, expect, setting, settings_of
 from musicjax.encodings.base import Encoding
+from musicjax.errors import InputError
 from musicjax.models import pointer
 from musicjax.models.base import Batch, Carry, Params, Prediction, Rules
 from musicjax.models.categorical import Categorical, without_unknown
 from musicjax.models.lstm import LSTM, LSTMCarry, LSTMSettings, dropout
 from musicjax.models.pointer import Memory, Pointer
+from musicjax.models.weights import by_name
 
+# Of the parameters, what a live page needs beside the table that is made of the others.
+_LIVE = ("table", "places", "lstms", "w_out", "b_out", "bias")
 _LONGEST_BAR = 8  # quarters; places further on in a bar are taken for the last
 
 
@@ -195,6 +199,19 @@ class CausalLSTM(Categorical):
             pointer.nll_of(logits, shares, target, target),
         )
 
+    def live(self, params: Params) -> tuple[dict[str, Any], Mapping[str, jax.Array]]:
+        """See Model."""
+        settings = self.settings
+        if settings.memory:
+            raise InputError(
+                f"model.memory is {settings.memory}, and the live page has no pointer; it runs "
+                "models that were trained with model.memory=0"
+            )
+        arrays = by_name(params) | {"table": self._table(self.bind(params))}
+        sizes = {"embedding_size": settings.embedding_size, "layers": settings.layers}
+        used = {name: array for name, array in arrays.items() if name.split(".")[0] in _LIVE}
+        return {"name": "causal_lstm", **sizes}, used
+
     # --- generation -----------------------------------------------------------------------------
 
     def plan(self, prime_length: int | None, length: int | None) -> tuple[int, int]:
@@ -214,7 +231,7 @@ class CausalLSTM(Categorical):
             if prime.shape[1]:
                 x, carry = lstm.prefill(x)
             else:
-                zeros = jnp.zeros((len(prime), self.settings.hidden_size))
+                zeros = jnp.zeros((prime.shape[0], self.settings.hidden_size))
                 carry = LSTMCarry(zeros, zeros)
             carries.append(carry)
         times, memory = jnp.cumsum(self.encoding.units(ids), axis=1), None

@@ -13,7 +13,6 @@ this module; whatever text a song brings is escaped.
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,12 +20,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from musicjax.config import Rule, at_least, check_settings, one_of, setting
+from musicjax.config import CHECKPOINT, Rule, at_least, check_settings, one_of, setting
 from musicjax.errors import InputError
 from musicjax.evaluation import ratings
 from musicjax.music import midi, notation
 from musicjax.music.song import Song, Tempo, pitch_name
-from musicjax.rendering import audio
+from musicjax.rendering import audio, template
 from musicjax.rendering.audio import AudioSettings
 from musicjax.rendering.piano_roll import COLOURS, grid_of, plot_piano_rolls
 from musicjax.system import files, workers
@@ -49,9 +48,12 @@ class PageSettings:
     """
 
     checkpoints: str = setting(
-        one_of("", "best", "last", "best,last", "last,best"),
+        Rule(
+            lambda names: not names or all(map(CHECKPOINT.holds, names.split(","))),
+            f"each {CHECKPOINT.expected}",
+        ),
         default="",
-        help="best,last: both side by side; default: --checkpoint alone.",
+        help="Such as best,last or 1,50: side by side; default: --checkpoint alone.",
     )
     real: int = setting(at_least(0), default=2, help="Test songs beside the pieces.")
     audio: str | None = setting(
@@ -204,14 +206,15 @@ def write_page(
         for number, each in enumerate(sections, 1)
     ]
     blind = _write_blind(folder / "blind", clips, clip_seconds, audio_format, settings)
-    page = _template("listen.html").render(
+    page = template.render(
+        "listen.html",
         title=title,
         text=text,
         sections=shown,
         tables=[table._asdict() for table in tables],
         blind=blind is not None,
-        style=_asset("style.css"),
-        script=_asset("listen.js"),
+        style=template.asset("style.css"),
+        script=template.asset("listen.js"),
     )
     path = folder / "index.html"
     files.write_text(path, page)
@@ -421,13 +424,13 @@ def _write_blind(
         "an order of their own for you. Listen, say how good each is, and which kind."
     )
     index = folder / "index.html"
-    data = json.dumps({"page": page, "clips": rows}).replace("<", "\\u003c")
-    html = _template("blind.html").render(
+    html = template.render(
+        "blind.html",
         text=text,
         clips=rows,
-        style=_asset("style.css"),
-        script=_asset("blind.js"),
-        data=_safe(data),
+        style=template.asset("style.css"),
+        script=template.asset("blind.js"),
+        data=template.data({"page": page, "clips": rows}),
     )
     files.write_text(index, html)
     return index
@@ -442,39 +445,3 @@ def _name_of(clip: Clip, number: int) -> str:
     """A number of a clip that depends on its notes."""
     content = clip.song.notes().tobytes() + number.to_bytes(4, "little")
     return hashlib.sha256(content).hexdigest()[:8]
-
-
-# --- templates ------------------------------------------------------------------------------------
-
-
-def _template(name: str) -> Any:
-    import jinja2
-
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined, finalize=_shown
-    )
-    return environment.from_string(_text(name))
-
-
-def _shown(value: Any) -> Any:
-    """What a page shows: of a song's texts what does not print is replaced. Markup is escaped by
-    the page, but for our own.
-    """
-    if not isinstance(value, str) or hasattr(value, "__html__"):
-        return value
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in value)
-
-
-def _asset(name: str) -> Any:
-    """A style or a script of ours."""
-    return _safe(_text(name))
-
-
-def _safe(text: str) -> Any:
-    import markupsafe
-
-    return markupsafe.Markup(text)
-
-
-def _text(name: str) -> str:
-    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -392,3 +394,55 @@ def test_the_report_counts_notes(articulate):
     assert (quarters.tolist(), shares.tolist()) == expected
     _, notes, shares = polyphony.series[""]
     assert (notes.tolist(), np.round(shares, 3).tolist()) == ([0, 1, 2], [0.333] * 3)
+
+
+# --- notes that are given -------------------------------------------------------------------------
+
+
+def test_given_notes_may_do_one_thing():
+    elements = np.array([[REST, STRUCK, HELD]], np.uint8)
+    assert encoding_of().only(elements).argmax(-1).tolist() == [[0, 2, 1]]
+    assert encoding_of(articulate=False).only(elements[..., :1]).argmax(-1).tolist() == [[0, 1, 1]]
+    assert encoding_of().only(elements).sum(-1).tolist() == [[1, 1, 1]]
+
+
+def test_beside_a_voice_no_note_makes_it_longer():
+    voice = np.zeros((4, 78, 2), np.uint8)
+    voice[1:3, 40] = [STRUCK, HELD]
+    allowed = encoding_of().beside(voice)
+    assert allowed[:, 40].tolist() == [[1, 1, 1], [0, 0, 1], [0, 1, 0], [1, 0, 1]]
+    assert allowed[:, 39].all()
+    alone = encoding_of(articulate=False).beside(voice[..., :1])
+    assert alone[:, 40].tolist() == [[1, 0], [0, 1], [0, 1], [1, 0]]
+    highest, lowest = (
+        encoding_of().beside(voice, **{name: True}) for name in ("highest", "lowest")
+    )
+    silent = np.array([True, False, False])
+    assert (highest[1:3, 41:] == silent).all()
+    assert (lowest[1:3, :40] == silent).all()
+    assert highest[1:3, :40].all()
+    assert lowest[1:3, 41:].all()
+    assert highest[3, 41:].all()  # where the voice is silent
+
+
+def test_bars_are_counted_as_they_are_written():
+    song = make_song(make_track([(0, 480 * 6, 60)]), meters=(Meter(0, 2, 4),))
+    encoded = encoding_of().encode(song)
+    starts = encoding_of().bar_starts(encoded.layout, len(encoded.elements))
+    assert starts.tolist() == [0, 8, 16]
+    pick_up = dataclasses.replace(song, meters=(Meter(0, 1, 4), Meter(480, 3, 4)))
+    encoded = encoding_of().encode(pick_up)
+    starts = encoding_of().bar_starts(encoded.layout, len(encoded.elements))
+    assert starts.tolist() == [-8, 4, 16]
+
+
+def test_given_and_made_notes_are_told_apart_by_where_they_begin():
+    states = np.zeros((4, 78, 2), np.uint8)
+    states[:, 40] = [STRUCK, HELD, HELD, STRUCK]
+    made = np.zeros((4, 78), bool)
+    made[2:] = True
+    given, generated = encoding_of().decode_apart(states, made, ("given", "made"), velocity=70)
+    assert (given.name, generated.name) == ("given", "made")
+    assert (given.onset_ticks.tolist(), given.duration_ticks.tolist()) == ([0], [3])
+    assert (generated.onset_ticks.tolist(), generated.pitch.tolist()) == ([3], [64])
+    assert set(generated.velocity.tolist()) == {70}

@@ -11,6 +11,8 @@ from musicjax.music import midi
 from musicjax.music.song import Tempo
 from musicjax.rendering.audio import AudioSettings
 from musicjax.rendering.page import PageSettings, is_page
+from musicjax.training import exported
+from musicjax.training.settings import ExportSettings
 
 QUICK = PageSettings(real=1, audio="wav", blind_seconds=3)
 
@@ -78,3 +80,18 @@ def test_clips_begin_at_a_bar_and_are_as_long():
     assert listening._from_a_bar(make_song(), 4.0, 0.5).num_notes == 0
     short = listening._from_a_bar(make_song(make_track([(0, 480, 60)])), 4.0, 0.5)
     assert short.num_notes == 1
+
+
+def test_a_model_without_its_training_songs_is_judged_by_its_test_songs(workdir, tmp_path):
+    settings = ExportSettings(songs=1000, programs=False)
+    shared = exported.export(workdir, tmp_path / "shared", settings)
+    [shown] = listening._runs([shared], ["best"], Options(num=1, seed=1, seconds=4))
+    judges = {shown.fingerprint: listening._Judge(shown.corpus, 32)}
+    sections = listening._sections([shown], judges, real=1)
+    exhibits = [exhibit for section in sections for exhibit in section.exhibits]
+    assert [exhibit.novelty for exhibit in exhibits] == ["", ""]
+    assert all(exhibit.measures for exhibit in exhibits)
+    [table] = listening._tables([shown], judges)
+    count = len(shown.corpus.split("test"))
+    assert table.columns == ["measure", f"test songs ({count})", "shared (1)"]
+    assert "overlaps that of the test songs" in table.text

@@ -9,7 +9,15 @@ from conftest import ROOT
 from musicjax import cli
 from musicjax.config import at_least, setting
 from musicjax.errors import InputError
-from musicjax.generation.options import RULES, Options, SamplingRule, options_class, rules_for
+from musicjax.generation.options import (
+    RULES,
+    Options,
+    SamplingRule,
+    options_class,
+    parse_bars,
+    parse_pitches,
+    rules_for,
+)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +40,12 @@ from musicjax.generation.options import RULES, Options, SamplingRule, options_cl
         {"checkpoint": "first"},
         {"seed": -1},
         {"unknown_tokens": "ignore"},
+        {"infill": "8-5"},
+        {"infill": "the bridge"},
+        {"keep": "C6-C4"},
+        {"voices": 0},
+        {"particles": 0},
+        {"sweeps": -1},
     ],
 )
 def test_a_value_that_is_not_allowed(change):
@@ -43,6 +57,27 @@ def test_a_value_that_is_not_allowed(change):
 def test_a_length_and_a_playing_time_exclude_one_another():
     with pytest.raises(InputError, match=r"length is 8 and seconds is 2\.0; give one of the two"):
         Options(length=8, seconds=2.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"infill": "5-8", "length": 8}, "length is 8, which has no effect with infill"),
+        ({"keep": "bass", "infill": "5", "mode": "greedy"}, "mode is 'greedy', .* infill and keep"),
+        ({"sweeps": 0}, "sweeps is 0, which has no effect without infill or keep"),
+        ({"keep": " "}, "keep is empty; expected a track, or pitches"),
+        ({"keep": "(low"}, r"keep is '\(low': neither pitches such as 60-84 nor a regular"),
+    ],
+)
+def test_what_does_not_go_with_infill_and_keep(change, expected):
+    with pytest.raises(InputError, match=expected):
+        Options(**change)
+
+
+def test_pitches_are_numbers_or_names():
+    assert parse_pitches("60-84") == parse_pitches("C4-C6") == (60, 84)
+    assert parse_pitches("soprano") is parse_pitches("60-") is None
+    assert (parse_bars("5-8"), parse_bars("5")) == ((5, 8), (5, 5))
 
 
 @pytest.mark.parametrize(

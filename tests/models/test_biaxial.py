@@ -1,5 +1,7 @@
 """The bi-axial model against plain Python loops over flax's own LSTM cells."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -330,7 +332,7 @@ def test_feedback_of_samples_has_the_gradient_of_feedback_of_those_bits(tied):
     states, positions, target = model.task(make_batch(model))
     x = network.over_time(states, positions, key)
     noise = jax.random.uniform(jax.random.fold_in(key, 99), (*x.shape[:3], 2))
-    bits, outputs = network.draw_notes(x, noise, list(network.note_lstms), key)
+    bits, _, outputs = network.draw_notes(x, noise, list(network.note_lstms), key)
     out = network(states, positions, target, key)
     # The pass that samples computes the very outputs that the second pass learns from.
     back = jnp.transpose(outputs.reshape(N, T, B, 2), (2, 1, 0, 3))
@@ -417,3 +419,48 @@ def test_what_it_says_of_itself():
     assert (model.reads, model.reads_positions, model.pad) == ("matrix", True, False)
     assert model.loss_unit == "squared error a segment"
     assert build(**VARIANTS["johnson"])[0].loss_unit == "nats a step"
+
+
+# --- notes that are given -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", ["johnson", "play alone"])
+def test_given_notes_come_as_they_are_and_weigh_their_likelihood(variant):
+    model, params = build(**VARIANTS[variant])
+    batch = make_batch(model)
+    song, positions = batch["elements"][0, 1:], batch["positions"][0]
+    keys, follow = jax.random.split(jax.random.key(0), B), jnp.zeros(B, bool)
+
+    @jax.jit
+    def walk(params):
+        def step(carry, inputs):
+            allowed, position = inputs
+            places = jnp.broadcast_to(position, B)
+            carry, *made = model.constrained_step(
+                params, carry, keys, places, hot, allowed, jnp.zeros_like(song[0]), follow
+            )
+            return carry, made
+
+        carry = model.prefill(
+            params, np.zeros_like(song[None, :0]).repeat(B, 0), np.tile(positions[:1], (B, 1))
+        )
+        return jax.lax.scan(step, carry, (model.encoding.only(song), positions[1:]))[1]
+
+    elements, likelihood, drawing = walk(params)
+    np.testing.assert_array_equal(elements, np.repeat(song[:, None], B, 1))
+    np.testing.assert_allclose(drawing, 0, atol=1e-5)  # they could not but come
+    nothing = np.zeros_like(song[:1])
+    forced = {"elements": np.concatenate([nothing, song])[None], "positions": positions[None]}
+    expected = -model.apply(params, forced).nll[0].sum(-1)
+    np.testing.assert_allclose(likelihood, np.repeat(expected[:, None], B, 1), rtol=1e-4)
+
+
+def test_rows_of_a_carry_are_picked():
+    for settings in (VARIANTS["johnson"], VARIANTS["paper"]):
+        model, params = build(**settings)
+        batch = make_batch(model)
+        arguments = batch["elements"][:, :2], batch["positions"][:, :3]
+        prefill = jax.jit(functools.partial(model.prefill, params))
+        carry, turned = prefill(*arguments), prefill(*(array[::-1] for array in arguments))
+        picked = model.select(carry, np.array([1, 0]))
+        jax.tree.map(np.testing.assert_allclose, picked, turned)

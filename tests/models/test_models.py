@@ -119,7 +119,10 @@ HIDDEN = "where model.output is 'hidden'"
                 "model.residual_dtype is 'float16'; expected one of 'float32', 'bfloat16'",
             ),
             ({"remat": -1}, "model.remat is -1; expected at least 0"),
-            ({"kernel": "fast"}, "model.kernel is 'fast'; expected one of 'scan', 'cudnn'"),
+            (
+                {"kernel": "fast"},
+                "model.kernel is 'fast'; expected one of 'native', 'scan', 'cudnn'",
+            ),
             (
                 CUDNN | {"residual_dtype": "bfloat16"},
                 "model.residual_dtype is 'bfloat16'; expected 'float32' where model.kernel is",

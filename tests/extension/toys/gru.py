@@ -39,7 +39,7 @@ class Network(nnx.Module):
             h = self.step(h, ids)
             return h, h
 
-        h = jnp.zeros((len(ids), self.gru.hidden_features))
+        h = jnp.zeros((ids.shape[0], self.gru.hidden_features))
         return jnp.swapaxes(jax.lax.scan(step, h, ids.T)[1], 0, 1)
 
 

@@ -1,0 +1,214 @@
+"use strict";
+// The networks of musicjax/models, one element after another. Each has
+//   start(place)                      what it remembers before the first element
+//   read(memory, place, element)      goes on by an element that is given
+//   next(memory, place, sampler)      goes on by one that is drawn, and returns it
+// where `place` is the place in the bar of the element. A matrix is an array of notes times bits.
+const NETWORKS = {};
+
+// Little-endian float32, in base64.
+function numbers(text) {
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const view = new DataView(bytes.buffer);
+  return Float32Array.from({ length: bytes.length / 4 }, (_, i) => view.getFloat32(4 * i, true));
+}
+
+// y += x w, of the rows of w from `row` on.
+function addProduct(y, x, w, row = 0, from = 0, count = x.length) {
+  const columns = y.length;
+  for (let i = 0; i < count; i++) {
+    const value = x[from + i];
+    if (value === 0) continue;
+    const start = (row + i) * columns;
+    for (let j = 0; j < columns; j++) y[j] += value * w[start + j];
+  }
+}
+
+function addRow(y, w, row, scale = 1) {
+  const start = row * y.length;
+  for (let j = 0; j < y.length; j++) y[j] += scale * w[start + j];
+}
+
+const sigmoid = (x) => 1 / (1 + Math.exp(-x));
+
+// As in musicjax/models/lstm.py: gates i, f, g, o side by side.
+class LSTM {
+  constructor(arrays, name) {
+    this.wX = arrays[`${name}.w_x`];
+    this.wH = arrays[`${name}.w_h`];
+    this.b = arrays[`${name}.b`];
+    this.size = this.b.length / 4;
+    this.inputs = this.wX.length / this.b.length;
+    this.gates = new Float64Array(this.b.length);
+  }
+
+  project(x, from = 0) {
+    this.gates.set(this.b);
+    addProduct(this.gates, x, this.wX, 0, from, this.inputs);
+  }
+
+  // The projected input is in `gates`; h and c are changed in their places, from `at` on.
+  step(h, c, at = 0) {
+    const { gates, size } = this;
+    addProduct(gates, h, this.wH, 0, at, size);
+    for (let i = 0; i < size; i++) {
+      const cell = sigmoid(gates[size + i]) * c[at + i] + sigmoid(gates[i]) * Math.tanh(gates[2 * size + i]);
+      c[at + i] = cell;
+      h[at + i] = sigmoid(gates[3 * size + i]) * Math.tanh(cell);
+    }
+  }
+}
+
+// musicjax/models/causal_lstm.py, without a pointer.
+NETWORKS.causal_lstm = class {
+  constructor(settings, arrays) {
+    this.arrays = arrays;
+    this.embedding = settings.embedding_size;
+    this.places = arrays.places ? arrays.places.length / this.embedding : 0;
+    this.lstms = Array.from({ length: settings.layers }, (_, i) => new LSTM(arrays, `lstms.${i}`));
+    this.table = arrays.table;
+    this.logits = new Float64Array(this.table.length / this.embedding);
+  }
+
+  start() {
+    const state = this.lstms.map(({ size }) => ({ h: new Float64Array(size), c: new Float64Array(size) }));
+    return { state, last: 0 };
+  }
+
+  advance(memory, place) {
+    let x = new Float64Array(this.embedding);
+    addRow(x, this.table, memory.last);
+    if (this.places) addRow(x, this.arrays.places, Math.min(place, this.places - 1));
+    this.lstms.forEach((lstm, i) => {
+      const { h, c } = memory.state[i];
+      lstm.project(x);
+      lstm.step(h, c);
+      x = h;
+    });
+    return x;
+  }
+
+  outputs(h) {
+    const { table, logits, embedding } = this;
+    const out = Float64Array.from(this.arrays.b_out);
+    addProduct(out, h, this.arrays.w_out);
+    for (let id = 0; id < logits.length; id++) {
+      let sum = this.arrays.bias[id];
+      for (let i = 0; i < embedding; i++) sum += out[i] * table[id * embedding + i];
+      logits[id] = sum;
+    }
+    logits[0] = -1e9; // no id, and never an answer
+    return logits;
+  }
+
+  read(memory, place, id) {
+    this.advance(memory, place);
+    memory.last = id;
+  }
+
+  next(memory, place, sampler) {
+    memory.last = sampler.id(this.outputs(this.advance(memory, place)));
+    return memory.last;
+  }
+};
+
+// musicjax/models/biaxial.py, with the same weights for all notes and steps.
+NETWORKS.biaxial = class {
+  constructor(settings, arrays) {
+    Object.assign(this, settings); // notes, bits, lowest, beat, pitch_feature, rotated, feedback
+    this.timeLSTMs = Array.from({ length: settings.time_layers }, (_, i) => new LSTM(arrays, `time_lstms.${i}`));
+    this.noteLSTMs = Array.from({ length: settings.note_layers }, (_, i) => new LSTM(arrays, `note_lstms.${i}`));
+    this.wOut = arrays.w_out;
+    this.bOut = arrays.b_out;
+    const first = this.timeLSTMs[0];
+    // What never changes of a note's features, as its first LSTM sees it.
+    this.constant = Array.from({ length: this.notes }, (_, note) => {
+      const gates = Float64Array.from(first.b);
+      addRow(gates, first.wX, 0, note + (this.pitch_feature === "midi" ? this.lowest : 0));
+      addRow(gates, first.wX, 1 + ((note + this.lowest) % 12));
+      return gates;
+    });
+  }
+
+  start(place) {
+    const state = this.timeLSTMs.map(({ size }) => {
+      return { h: new Float64Array(this.notes * size), c: new Float64Array(this.notes * size) };
+    });
+    return { state, last: new Uint8Array(this.notes * this.bits), place };
+  }
+
+  // musicjax/models/note_features.py times the weights of the first LSTM, for one note.
+  features(memory, note) {
+    const { notes, bits } = this;
+    const first = this.timeLSTMs[0];
+    const { gates, wX } = first;
+    gates.set(this.constant[note]);
+    for (let offset = Math.max(-12, -note); offset <= 12 && note + offset < notes; offset++) {
+      for (let bit = 0; bit < bits; bit++) {
+        if (memory.last[(note + offset) * bits + bit]) addRow(gates, wX, 13 + (offset + 12) * bits + bit);
+      }
+    }
+    const classes = 13 + 25 * bits;
+    for (let other = 0; other < notes; other++) {
+      const slot = (((other - note - (this.rotated ? 1 : 0)) % 12) + 12) % 12;
+      if (memory.last[other * bits]) addRow(gates, wX, classes + slot);
+    }
+    if (this.beat === "none") return;
+    for (let bit = 0; bit < 4; bit++) {
+      const on = (memory.place >> bit) & 1;
+      addRow(gates, wX, classes + 12 + bit, this.beat === "signed" ? 2 * on - 1 : on);
+    }
+  }
+
+  advance(memory) {
+    const first = memory.state[0];
+    for (let note = 0; note < this.notes; note++) {
+      this.features(memory, note);
+      this.timeLSTMs[0].step(first.h, first.c, note * this.timeLSTMs[0].size);
+      for (let i = 1; i < this.timeLSTMs.length; i++) {
+        const lstm = this.timeLSTMs[i];
+        lstm.project(memory.state[i - 1].h, note * lstm.inputs);
+        lstm.step(memory.state[i].h, memory.state[i].c, note * lstm.size);
+      }
+    }
+  }
+
+  // Note after note, low to high: `choose` takes the outputs of a note and returns its bits.
+  draw(memory, choose) {
+    const { notes, bits } = this;
+    const made = new Uint8Array(notes * bits);
+    const states = this.noteLSTMs.map(({ size }) => [new Float64Array(size), new Float64Array(size)]);
+    const { h } = memory.state.at(-1);
+    const first = this.noteLSTMs[0];
+    const inputs = this.timeLSTMs.at(-1).size;
+    for (let note = 0; note < notes; note++) {
+      first.gates.set(first.b);
+      addProduct(first.gates, h, first.wX, 0, note * inputs, inputs);
+      if (this.feedback && note) addProduct(first.gates, made, first.wX, inputs, (note - 1) * bits, bits);
+      let x = h;
+      this.noteLSTMs.forEach((lstm, i) => {
+        if (i) lstm.project(x);
+        lstm.step(...states[i]);
+        [x] = states[i];
+      });
+      const output = Float64Array.from(this.bOut);
+      addProduct(output, x, this.wOut);
+      made.set(choose(output, note), note * bits);
+    }
+    return made;
+  }
+
+  read(memory, place, element) {
+    this.advance(memory);
+    memory.last = element;
+    memory.place = place;
+  }
+
+  next(memory, place, sampler) {
+    this.advance(memory);
+    sampler.begin();
+    memory.last = this.draw(memory, (logits) => sampler.bits(logits));
+    memory.place = place;
+    return memory.last;
+  }
+};
