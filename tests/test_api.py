@@ -169,5 +169,5 @@ def test_a_run_generates_and_is_measured(workdir, tmp_path):
 def test_no_run_is_one_clear_line(tmp_path, workdir):
     with pytest.raises(InputError, match=r"not a work dir .*--workdir='.*a b'"):
         musicjax.load(tmp_path / "a b")
-    with pytest.raises(InputError, match="checkpoint is 'first'; expected 'best' or 'last'"):
+    with pytest.raises(InputError, match="checkpoint is 'first'; expected best, last, or an epoch"):
         musicjax.load(workdir, "first")

@@ -1,4 +1,5 @@
-"""Checkpoints of a run, by Orbax: the last two and the best (lowest validation loss).
+"""Checkpoints of a run, by Orbax: the last two, the best (lowest validation loss), and those of
+epochs that the config names.
 
 Orbax notices that a file is missing, but not that weights have changed; so each checkpoint has
 checksums of its files, which are written last. One that is damaged, or was not finished, is named
@@ -20,10 +21,11 @@ import optax
 from flax import nnx
 from orbax.checkpoint import v1 as ocp
 
+from musicjax.config import CHECKPOINT, expect
 from musicjax.errors import InputError
 from musicjax.models.base import Model, Params
 from musicjax.system import checksums
-from musicjax.training import devices
+from musicjax.training import devices, peers
 
 
 class TrainState(NamedTuple):
@@ -75,10 +77,12 @@ def load_params(workdir: str | Path, model: Model, which: str) -> tuple[Params, 
     Args:
         workdir: of the run.
         model: whose they are.
-        which: "best" (lowest validation loss; the last, if there was no validation) or "last".
+        which: "best" (lowest validation loss; the last, if there was no validation), "last", or the
+            number of an epoch.
     Raises:
-        InputError: no checkpoint, all are damaged, or it is of another model.
+        InputError: no checkpoint, none of that epoch, all are damaged, or it is of another model.
     """
+    expect(CHECKPOINT.holds(which), "checkpoint", which, CHECKPOINT.expected)
     whole: list[Path] = []
     for path in _folders(workdir):
         if damage := checksums.find_damage(path):
@@ -92,6 +96,15 @@ def load_params(workdir: str | Path, model: Model, which: str) -> tuple[Params, 
         losses = {path: _validation_loss(path) for path in reversed(whole)}
         scored = {path: loss for path, loss in losses.items() if loss is not None}
         path = min(scored, key=scored.__getitem__, default=path)
+    elif which != "last":
+        epochs = {_epoch(path): path for path in reversed(whole)}
+        kept = ", ".join(str(epoch) for epoch in epochs if epoch)
+        if int(which) not in epochs:
+            raise InputError(
+                f"{workdir}: there is no checkpoint of epoch {which}, but of {kept or 'none'}; to "
+                f"keep it train with --config.train.keep_epochs='({which},)'"
+            )
+        path = epochs[int(which)]
     params = model.shapes
     shapes = nnx.to_pure_dict(params)
     saved = ocp.metadata(str(path.absolute()), checkpointable_name="params").metadata
@@ -113,13 +126,23 @@ def _validation_loss(path: Path) -> float | None:
         return None
 
 
+def _epoch(path: Path) -> int | None:
+    """The epoch at whose end a checkpoint was saved; None in the middle of one."""
+    lines = json.loads((path / "data" / _Place.file).read_text())["lines"]
+    return lines[-1]["epoch"] if lines and lines[-1]["step"] == int(path.name) else None
+
+
 class Checkpoints(contextlib.AbstractContextManager):
     """The checkpoints of a work dir; a context, at whose end all is written."""
 
-    def __init__(self, workdir: str | Path):
+    def __init__(self, workdir: str | Path, keep_steps: Sequence[int] = ()):
         """Opens them, and deletes those that are damaged; the folder is made by the first save.
 
         Where several processes train together, each calls it.
+
+        Args:
+            workdir: of the run.
+            keep_steps: whose checkpoints are kept besides the last two and the best.
         """
         if devices.is_first():
             _delete_damaged(Path(workdir))
@@ -134,6 +157,7 @@ class Checkpoints(contextlib.AbstractContextManager):
             preservation_policy=policies.AnyPreservationPolicy(  # type: ignore[arg-type]
                 [
                     policies.LatestN(2),
+                    policies.CustomSteps(keep_steps),
                     policies.BestN(
                         n=1,
                         get_metric_fn=lambda metrics: -metrics["validation_loss"],
@@ -148,6 +172,8 @@ class Checkpoints(contextlib.AbstractContextManager):
         return self
 
     def __exit__(self, *error: object) -> None:
+        if peers.is_loss(error[1]):
+            return  # a save would wait for the process that was lost
         try:
             self._finish_save()
         finally:

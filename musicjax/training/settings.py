@@ -1,5 +1,5 @@
-"""What `config.train` says, as the parts of training see it. Free of jax, so that a mistake in a
-config is reported at once.
+"""What `config.train` says, as the parts of training see it; and how a run is exported. Free of
+jax, so that a mistake in a config is reported at once.
 """
 
 import ast
@@ -12,6 +12,7 @@ from musicjax.config import (
     Config,
     Rule,
     at_least,
+    check_settings,
     expect,
     more_than,
     one_of,
@@ -63,6 +64,9 @@ class TrainSettings:
     batch_size: int = setting(at_least(1))
     steps_per_call: int = setting(at_least(1))
     checkpoint_minutes: float = setting(at_least(0))
+    keep_epochs: tuple[int, ...] = setting(
+        Rule(lambda epochs: min(epochs, default=1) > 0, "epochs, such as (1, 10, 50)")
+    )
     devices: int = setting(at_least(0))
     huge_pages: bool = setting(ANY)
     device_cache_megabytes: float = setting(at_least(0))
@@ -110,3 +114,31 @@ def check_config(config: Config) -> None:
     parse_data(config.data)
     for cls in (TrainSettings, OptimizerSettings, ExampleSettings):
         settings_of(cls, config.train, "train")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportSettings:
+    """What is exported of a run, and how. Each field is a flag of musicjax.export, with its help.
+
+    Raises:
+        InputError: a value that is not allowed.
+    """
+
+    dtype: str = setting(
+        one_of("float32", "float16"),
+        default="float32",
+        help="Of the weights: float32; or float16, half the size.",
+    )
+    songs: int = setting(
+        at_least(0),
+        default=0,
+        help="Test songs that go along, for pieces to continue; mind their licence. Where there "
+        "are none, a piece needs a --prime.",
+    )
+    license: str = setting(
+        default="unknown", help="Of the weights, for the model card: such as cc0-1.0."
+    )
+    programs: bool = setting(default=True, help="Write StableHLO programs, too.")
+
+    def __post_init__(self):
+        check_settings(self)

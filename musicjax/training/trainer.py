@@ -33,6 +33,7 @@ from musicjax.training.dataset import (
     training_batches,
 )
 from musicjax.training.settings import TrainSettings
+from musicjax.training.workdir import load_step_losses, save_step_losses
 
 # (an epoch's line of metrics.jsonl, the parameters that were measured) -> nothing; the parameters'
 # buffers are given to the next step.
@@ -229,29 +230,41 @@ def train(
         to_save = stack.enter_context(contextlib.ExitStack())
         if jax.process_count() > 1:
             to_save.enter_context(stop.held())
-        checkpoints = stack.enter_context(Checkpoints(workdir))
+        keep_steps = [epoch * steps_per_epoch for epoch in settings.keep_epochs]
+        checkpoints = stack.enter_context(Checkpoints(workdir, keep_steps))
         state = devices.put(state, devices.replicated(mesh))
         lines: list[dict[str, Any]] = []
         if _latest_step(checkpoints, workdir):
             state, lines = checkpoints.restore(state, batches)
             print(f"going on from step {int(state.step)}")
             _write_metrics(lines, workdir)
+        step_losses = _step_losses_before(int(state.step), workdir)
+
+        def save(validation_loss: float | None = None) -> None:
+            # Losses first: those after the last checkpoint are cut off when the run goes on.
+            if devices.is_first():
+                save_step_losses(workdir, np.concatenate(step_losses))
+            checkpoints.save(state, batches, lines, validation_loss)
+
         writer = None
         stopped = stack.enter_context(_stop_signal())
 
         # --- loop ---------------------------------------------------------------------------
+        bars = stack.enter_context(contextlib.ExitStack())  # no error is written behind one
         step = first_step = int(state.step)
         saved_at = time.monotonic()
         while step < total_steps and not _out_of_patience(lines, patience, step):
             epoch, done = divmod(step, steps_per_epoch)
             started, trained_on = time.monotonic(), 0
-            progress = tqdm(
-                total=steps_per_epoch,
-                initial=done,
-                desc=f"epoch {epoch + 1}/{settings.epochs}",
-                unit="step",
-                leave=False,
-                disable=None if devices.is_first() else True,  # None: only a terminal has a bar
+            progress = bars.enter_context(
+                tqdm(
+                    total=steps_per_epoch,
+                    initial=done,
+                    desc=f"epoch {epoch + 1}/{settings.epochs}",
+                    unit="step",
+                    leave=False,
+                    disable=None if devices.is_first() else True,  # None: only a terminal has a bar
+                )
             )
             for group in _groups(batches, settings.steps_per_call, steps_per_epoch - done):
                 count = len(group)
@@ -261,6 +274,7 @@ def train(
                 state, losses = train_steps(state, stacked, count, data)
                 losses = np.asarray(losses)[:count]
                 _check_finite(losses, step, workdir)
+                step_losses.append(losses)
                 if step == first_step:
                     to_save.enter_context(stop.held())
                 step += count
@@ -273,13 +287,13 @@ def train(
                 due = time.monotonic() - saved_at > 60 * settings.checkpoint_minutes
                 number, due = np.max(devices.gather(stopped[0], due), axis=0)
                 if number:
-                    progress.close()
-                    checkpoints.save(state, batches, lines)
+                    bars.close()
+                    save()
                     raise _stopped(number, step)
                 if due:
-                    checkpoints.save(state, batches, lines)
+                    save()
                     saved_at = time.monotonic()
-            progress.close()
+            bars.close()
             seconds = time.monotonic() - started
 
             # --- end of an epoch ------------------------------------------------------------
@@ -307,8 +321,7 @@ def train(
                 plot_losses(lines, workdir / "loss.png", eval_split, model.loss_unit, model.dropout)
                 for name, value in line.items():
                     writer.add_scalar(name.replace("_", "/", 1), value, step)
-            scored = measured["loss"] if eval_split == "validation" else None
-            checkpoints.save(state, batches, lines, scored)
+            save(measured["loss"] if eval_split == "validation" else None)
             saved_at = time.monotonic()
             print(_describe(line, settings.epochs, eval_split, model.summary), flush=True)
             for callback in callbacks:
@@ -362,6 +375,12 @@ def _write_metrics(lines: list[dict[str, Any]], workdir: Path) -> None:
     if devices.is_first():
         text = "".join(json.dumps(row) + "\n" for row in lines)
         files.write_text(workdir / "metrics.jsonl", text)
+
+
+def _step_losses_before(step: int, workdir: Path) -> list[np.ndarray]:
+    """The losses of the steps before one; NaN where they were not written down."""
+    before = load_step_losses(workdir)[:step]
+    return [before, np.full(step - len(before), np.nan, np.float32)]
 
 
 def _groups(batches: Iterator[dict], size: int, left: int) -> Iterator[list[dict]]:

@@ -3,8 +3,10 @@
     config.json        the config, with the version of this format, and a checksum
     songs/             the corpus, with the encoding: test songs to measure, training songs to
                        compare with
-    checkpoints/       the last two and the best (lowest validation loss) by Orbax, with checksums
+    checkpoints/       the last two, the best (lowest validation loss) and those of
+                       train.keep_epochs, by Orbax, with checksums
     metrics.jsonl      one line an epoch; loss.png shows the losses
+    step_losses.npy    the training loss of each step, float32 [steps]
     events.out.tfevents.*    the same for TensorBoard: tensorboard --logdir=WORKDIR
     baseline.json      the model beside the strongest simple baseline
 
@@ -22,18 +24,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from musicjax.config import Config
 from musicjax.corpus.store import Corpus
 from musicjax.encodings import make_encoding
 from musicjax.errors import InputError
-from musicjax.models import build_model
+from musicjax.models import build_model, weights
 from musicjax.models.base import Model, Params
 from musicjax.system import checksums, files
 from musicjax.training.checkpoint import load_params
 
 FORMAT = 9
+WEIGHTS = "model.safetensors"  # of a folder that musicjax.export wrote, in place of checkpoints
 
 
 class Standing(NamedTuple):
@@ -166,6 +170,31 @@ def load_metrics(workdir: str | Path) -> list[dict[str, Any]]:
         raise InputError(f"{path}: damaged ({error}); musicjax.train writes it again") from None
 
 
+def save_step_losses(workdir: str | Path, losses: np.ndarray) -> None:
+    """Writes step_losses.npy; losses: float32 [steps], of a run's steps so far."""
+    with files.new_file(Path(workdir) / "step_losses.npy") as file:
+        np.save(file, losses)
+
+
+def load_step_losses(workdir: str | Path) -> np.ndarray:
+    """The training loss of each step, dropout and class weights included, float32 [steps]: at least
+    of those before the last checkpoint. NaN where it was not written down; none before the first.
+
+    Raises:
+        InputError: damaged.
+    """
+    path = Path(workdir) / "step_losses.npy"
+    try:
+        losses = np.load(path, allow_pickle=False)
+        if losses.dtype != np.float32 or losses.ndim != 1:
+            raise ValueError(f"{losses.dtype} {losses.shape}")
+        return losses
+    except FileNotFoundError:
+        return np.zeros(0, np.float32)
+    except files.ARRAY_ERRORS as error:
+        raise InputError(f"{path}: damaged ({error}); delete it") from None
+
+
 def save_config(workdir: Path, config: Config, fingerprint: str) -> None:
     """Writes config.json."""
     saved = {"format": FORMAT, "corpus": fingerprint, "config": config.to_dict()}
@@ -235,11 +264,15 @@ def load_trained(workdir: str | Path, which: str = "best") -> Trained:
     """The model of a work dir.
 
     Args:
-        workdir: of a run of musicjax.train.
-        which: "best" (lowest validation loss) or "last".
+        workdir: of a run of musicjax.train; or of musicjax.export, which has one checkpoint only.
+        which: "best" (lowest validation loss), "last", or an epoch of train.keep_epochs, "10".
     Raises:
         InputError: no work dir, no checkpoint in it, or one of another version.
     """
     model, config = load_model(workdir)
-    params, step = load_params(workdir, model, which)
+    exported = Path(workdir) / WEIGHTS
+    if exported.exists():
+        params, step = weights.read(exported, model)
+    else:
+        params, step = load_params(workdir, model, which)
     return Trained(model, params, config, step)

@@ -20,7 +20,7 @@ from musicjax.errors import InputError
 from musicjax.training import trainer
 from musicjax.training.dataset import ordered_batches
 from musicjax.training.run import train_and_evaluate
-from musicjax.training.workdir import load_songs, load_trained
+from musicjax.training.workdir import load_songs, load_step_losses, load_trained
 
 pytestmark = pytest.mark.slow  # left out by scripts/test.sh --quick
 
@@ -103,6 +103,10 @@ def test_stopped_and_resumed_is_bit_equal_to_unbroken(folder, tmp_path, monkeypa
     for whole, broken in zip(lines(three_epochs), lines(tmp_path), strict=True):
         for name in ("step", "train_loss", "train_tokens", "validation_loss"):
             assert whole[name] == broken[name]
+    of_steps = load_step_losses(three_epochs)
+    np.testing.assert_array_equal(of_steps, load_step_losses(tmp_path))
+    assert len(of_steps) == lines(three_epochs)[-1]["step"]
+    assert of_steps[:per_epoch].mean() == pytest.approx(lines(three_epochs)[0]["train_loss"], 0.1)
 
 
 def test_note_states_stopped_and_resumed_are_bit_equal_to_unbroken(folder, tmp_path, monkeypatch):
@@ -200,6 +204,7 @@ def test_a_run_that_crashed_goes_on_from_its_last_checkpoint_in_the_epoch(
     config.train.checkpoint_minutes = 10.0
     train_and_evaluate(config, tmp_path)
     assert f"going on from step {3 * config.train.steps_per_call}" in capsys.readouterr().out
+    np.testing.assert_array_equal(load_step_losses(tmp_path), load_step_losses(three_epochs))
     assert_same_parameters(three_epochs, tmp_path)
 
 

@@ -33,6 +33,14 @@ def test_a_work_dir_has_the_songs_and_their_encoding(folder_of_run):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(trained.params))
 
 
+def test_the_losses_of_steps_are_none_or_refused_where_damaged(tmp_path):
+    assert len(workdir.load_step_losses(tmp_path)) == 0
+    workdir.save_step_losses(tmp_path, np.ones(3, np.float32))
+    (tmp_path / "step_losses.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(InputError, match=r"step_losses\.npy: damaged \(.*\); delete it"):
+        workdir.load_step_losses(tmp_path)
+
+
 def test_no_work_dir(tmp_path):
     with pytest.raises(InputError, match=r"not a work dir \(no config.json\); train one by"):
         workdir.load_trained(tmp_path)
