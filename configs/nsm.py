@@ -58,7 +58,6 @@ def get_config(variant: str = "") -> Config:
     config.train = train = get_train()
     train.starts = "beginning"
     train.steps_per_call = 5
-    train.devices = 0
 
     return vary(config, variant, VARIANTS)
 
@@ -80,7 +79,6 @@ def shared(config: Config) -> None:
     model.feedback = "true"
     model.beat = "signed"
     train.starts = "bars"
-    train.devices = 1
 
 
 def as_published(config: Config) -> None:
@@ -139,7 +137,6 @@ def tiny(config: Config) -> None:
     config.data.songs = 0
     config.model.window = 16
     config.model.time_sizes = (6,)
-    config.train.devices = 1
     config.train.batch_size = 4
     config.train.steps_per_call = 2
 

@@ -132,7 +132,6 @@ def small(config: Config) -> None:
     train.schedule = "cosine"
     train.clip_norm = 1.0
     train.steps_per_call = 50
-    train.devices = 0
     train.huge_pages = False
 
 

@@ -2,6 +2,7 @@
 
     corpora/                encoded songs, each folder by the fingerprint of its settings and files
     programs/               jax's compiled programs
+    native/                 the LSTM, compiled for this processor
     chorales-music21-*/     Bach's chorales as MIDI files
 
 It is where the system keeps such things: $XDG_CACHE_HOME/musicjax or ~/.cache/musicjax on Linux.
