@@ -195,7 +195,7 @@ def test_piano_rolls_are_trained_and_measured_in_their_own_splits(tmp_path):
         ("vocab", {"init_from": "/none"}, r"/none: not a work dir \(no config.json\)"),
         ("vocab", {"kernel": "cudnn"}, "model.kernel is 'cudnn', but training would run on"),
         ("vocab", {"encoding": "midi"}, "data.encoding is 'midi'; expected one of tokens"),
-        ("vocab", {"name": "transformer"}, "model.name is 'transformer'; expected one of token_lstm"),
+        ("vocab", {"name": "rnn"}, "model.name is 'rnn'; expected one of token_lstm"),
         ("nsm", {"loss": "nll"}, "model.loss is 'nll'; expected 'sse' where"),
         ("nsm", {"note_sizes": (3,)}, r"model.note_sizes is \(3,\); expected 2 last"),
         ("nsm", {"feedback": "true"}, "model.feedback is 'true'; expected 'none' where"),
