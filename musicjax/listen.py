@@ -80,8 +80,8 @@ def _live(folders: Sequence[str | Path], output: str | Path, options: Options) -
         raise InputError(f"--live is of one model, and {len(folders)} are given")
     if options.keep or options.infill:
         raise InputError(
-            "--live plays on and on, and can neither keep nor fill in; leave out --live, for a page "
-            "of pieces, or --keep and --infill"
+            "--live plays on and on, and can neither keep nor fill in; leave out --live, for a "
+            "page of pieces, or --keep and --infill"
         )
     files.expect_workdir(folders[0])
     files.expect_writable(Path(output))

@@ -31,7 +31,7 @@ MISTAKES = [
     (["--model=chorales", "--tally=b.csv"], "expected --workdir=RUN or --model=chorales"),
     (["--model=none"], "model is 'none', which does not come with musicjax; expected 'chorales'"),
     (["--live", "--model=chorales", "--workdir=a"], "--live is of one model, and 2 are given"),
-    (["--live", "--model=chorales", "--keep=C4-C6"], "--live plays on and on, and can neither keep"),
+    (["--live", "--model=chorales", "--keep=C4-C6"], "--live plays on and on, and can neither"),
     (["--workdir=nothing"], "workdir is 'nothing', which is no folder"),
     (["--live", "--workdir=nothing"], "workdir is 'nothing', which is no folder"),
     (["--tally=nothing.csv"], "nothing.csv: not read as CSV (No such file or directory)"),
