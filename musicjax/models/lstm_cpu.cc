@@ -19,6 +19,10 @@
 #include <utility>
 #include <vector>
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 #include "xla/ffi/api/ffi.h"
 
 namespace {
@@ -29,7 +33,6 @@ using Array = ffi::Buffer<ffi::F32>;
 using Result = ffi::Result<Array>;
 
 #if defined(__AVX512F__)
-#include <immintrin.h>
 constexpr int kLanes = 16, kVectors = 3, kRows = 8;  // 24 of 32 registers hold sums
 #elif defined(__AVX__)
 constexpr int kLanes = 8, kVectors = 2, kRows = 6;  // 12 of 16
@@ -151,7 +154,8 @@ void multiply(Matrix a, Index rows, Index depth, const float* packed, Index colu
 }
 
 // Runs tasks 0, 1, ... on the threads of the pool and on this one. A helper that comes late, all
-// tasks being taken, touches nothing: so we wait for tasks, never for threads that others keep busy.
+// tasks being taken, touches nothing: so we wait for tasks, never for threads that others keep
+// busy.
 template <class Work>
 void share(ffi::ThreadPool& pool, Index tasks, Work work) {
   struct State {
@@ -249,7 +253,8 @@ ffi::Error forward(ffi::ThreadPool pool, Array x, Array w, Array h_first, Array 
     for (Index r = 0; r < task.rows; ++r) u[r * s.U + s.U - 1] = 1.f;
     for (Index t = 0; t < s.T; ++t) {
       copy(task.of(x.typed_data(), s.F, t), s.F, u, s.U, task.rows, s.F);
-      multiply({u, s.U, 1}, task.rows, s.U, packed + task.k * s.U * width, width, before, width, false);
+      multiply({u, s.U, 1}, task.rows, s.U, packed + task.k * s.U * width, width, before, width,
+               false);
       float* h = task.of(hidden->typed_data(), s.H, t);
       for (Index r = 0; r < task.rows; ++r)
         for (Index j = 0; j < s.H; j += kLanes) {
@@ -291,8 +296,10 @@ void gate_gradients(const Task& task, const float* gates, const float* c, const 
     for (Index j = 0; j < H; j += kLanes) {
       const Index n = H - j, at = r * H + j;
       const float* z = gates + r * G + j;
-      const Vector i = load(z, n), f = load(z + H, n), g = load(z + 2 * H, n), o = load(z + 3 * H, n);
-      const Vector tanh_c = tanh(load(c + at, n)), d = load(d_h.at(r, j), n) + load(d_hidden + at, n);
+      const Vector i = load(z, n), f = load(z + H, n);
+      const Vector g = load(z + 2 * H, n), o = load(z + 3 * H, n);
+      const Vector tanh_c = tanh(load(c + at, n));
+      const Vector d = load(d_h.at(r, j), n) + load(d_hidden + at, n);
       const Vector d_cell = load(d_c + at, n) + d * o * (1.f - tanh_c * tanh_c);
       store(d_c + at, d_cell * f, n);
       float* to = d_gates + r * G + j;
