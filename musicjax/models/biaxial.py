@@ -554,15 +554,26 @@ class Biaxial(Model):
         """See Model. The rules are applied to the logits of play, and of articulate given play, of
         each note, low to high.
         """
-        network = self.bind(params)
+        carry, _ = self._draw(self.bind(params), carry, keys, position, rules)
+        return carry, carry.last.astype(jnp.uint8)
+
+    def _draw(
+        self,
+        network: BiaxialNetwork,
+        carry: Carry,
+        keys: jax.Array,
+        position: jax.Array,
+        rules: Rules,
+        given: Given | None = None,
+    ) -> tuple[BiaxialCarry, tuple[jax.Array, jax.Array, jax.Array]]:
+        """The carry after the next step, which is its `last`, and what draw_notes says of it."""
         carries, x = network.step_over_time(carry.time, carry.last, carry.position)
         shape = (len(x), 1, carry.last.shape[-1])
         noise = jax.vmap(lambda key: jax.random.uniform(key, shape), out_axes=2)(keys)
         lstms = network.note_lstms_at(carry.step)
-        bits, *_ = network.draw_notes(x, noise, lstms, rules=rules)
-        element = jnp.swapaxes(bits[:, 0], 0, 1)
-        carry = BiaxialCarry(carries, element, position, carry.step + 1)
-        return carry, element.astype(jnp.uint8)
+        drawn = network.draw_notes(x, noise, lstms, rules=rules, given=given)
+        element = jnp.swapaxes(drawn[0][:, 0], 0, 1)
+        return BiaxialCarry(carries, element, position, carry.step + 1), drawn
 
     def constrained_step(
         self,
@@ -577,17 +588,11 @@ class Biaxial(Model):
     ) -> tuple[Carry, jax.Array, jax.Array, jax.Array]:
         """See Model."""
         network = self.bind(params)
-        carries, x = network.step_over_time(carry.time, carry.last, carry.position)
-        shape = (len(x), 1, carry.last.shape[-1])
-        noise = jax.vmap(lambda key: jax.random.uniform(key, shape), out_axes=2)(keys)
         given = Given(allowed, path.astype(bool), follow)
-        lstms = network.note_lstms_at(carry.step)
-        bits, logits, output = network.draw_notes(x, noise, lstms, rules=rules, given=given)
+        carry, (bits, logits, output) = self._draw(network, carry, keys, position, rules, given)
         model = -cell_nll(network.logits(output), bits).sum((0, 1))
         drawn = _log_shares(logits, bits, allowed[:, None, None]).sum((0, 1))
-        element = jnp.swapaxes(bits[:, 0], 0, 1)
-        carry = BiaxialCarry(carries, element, position, carry.step + 1)
-        return carry, element.astype(jnp.uint8), model, drawn
+        return carry, carry.last.astype(jnp.uint8), model, drawn
 
     def select(self, carry: Carry, rows: jax.Array) -> Carry:
         """See Model."""

@@ -115,15 +115,19 @@ def writable_folder(path: str | Path) -> Path:
     return path
 
 
+def nearest(path: Path) -> Path:
+    """A path, or the first folder above it that is there."""
+    return next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+
+
 def expect_writable(path: Path) -> None:
     """Checks that a folder can be written to, or made; leaves nothing.
 
     Raises:
         InputError: it cannot.
     """
-    nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     try:
-        with tempfile.TemporaryDirectory(dir=nearest):
+        with tempfile.TemporaryDirectory(dir=nearest(path)):
             pass
     except OSError as error:
         reason = "a file, not a folder" if path.is_file() else str(error.strerror).lower()

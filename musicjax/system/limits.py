@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from musicjax.errors import InputError
+from musicjax.system import files
 
 _OPEN_FILES = 128  # training holds some sixty
 _ADDRESSES = 3 * 2**30  # bytes; jax takes two thirds when it starts
@@ -47,8 +48,7 @@ def expect_room(folder: Path, size: int, what: str) -> None:
     Raises:
         InputError: there is less.
     """
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(nearest).free
+    free = shutil.disk_usage(files.nearest(folder)).free
     if free < size:
         raise InputError(
             f"{folder}: {free / 2**20:.1f} MiB are free on its device; expected at least "
