@@ -34,6 +34,7 @@ def get_config(variant: str = "") -> Config:
     config.model = model = get_causal_lstm()
     model.window = 256  # some eight bars of four voices
     model.places = False  # events say themselves where they are in the bar
+    model.context = True
 
     config.train = get_causal_train()
     config.train.epochs = 20

@@ -67,6 +67,7 @@ def events(config: Config) -> None:
     config.model.window = 512
     config.model.memory = 512  # tunes repeat themselves
     config.model.places = False
+    config.model.context = True
     config.model.input_dropout = 0.1
     config.model.dropout = 0.3
     config.train = get_causal_train()

@@ -279,6 +279,12 @@ class Encoding(Protocol):
         """bool [B, V], of jax; None where any may."""
         return None
 
+    def context(self, state: Array) -> Array | None:
+        """float32 [..., F] of states [..., K], of jax: what they say of the music where the next
+        id comes, such as which notes sound; None where they say nothing.
+        """
+        return None
+
     @property
     def keeps_instruments(self) -> bool:
         """Whether elements distinguish instruments; else all tracks are merged."""

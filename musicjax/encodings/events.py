@@ -46,11 +46,13 @@ from musicjax.music.song import Meter, Song, Tempo, Track
 from musicjax.music.track_selection import family
 
 LONGEST = 32  # beats that a Duration can last
+_LONG = 1 << 20  # points of the grid, longer than any note
 DRUMS = -1  # the Program of the percussion channel
 _WHOLE = 4 * UNITS_PER_QUARTER
 _NUMERATORS = {4: 8, 8: 12}  # the vocabulary's meters: 1/4 to 8/4, 1/8 to 12/8
 _METERS = [(n, below) for below, most in _NUMERATORS.items() for n in range(1, most + 1)]
 _QPM_RANGE = (20, 400)
+_PITCHES = 128
 _MOST_REPORTED = 1000  # songs, evenly spread, that a report reads
 _KINDS = (
     "PAD",
@@ -585,9 +587,12 @@ class EventEncoding(FixedIds):
 
     def grammar(self, batch: int) -> np.ndarray:
         """See Encoding: the last id, its Position (-1: none in this bar), the bar's length in
-        points of the grid, and the last pitch there (-1: none).
+        points of the grid, and the last pitch there (-1: none; of drums 128 more); then of each
+        pitch how many points its note goes on, 0 if it does not sound.
         """
-        return np.tile(np.array([0, -1, 0, -1], np.int32), (batch, 1))
+        start = np.zeros((batch, 4 + _PITCHES), np.int32)
+        start[:, [1, 3]] = -1
+        return start
 
     def read(self, state: Array, ids: Array) -> Array:
         """See Encoding."""
@@ -599,8 +604,17 @@ class EventEncoding(FixedIds):
         place = xp.where(kind == _BAR, -1, xp.where(kind == _POSITION, value, state[:, 1]))
         length = xp.where(kind == _METER, points, state[:, 2])
         begins = (kind == _BAR) | (kind == _POSITION) | (kind == _PROGRAM)
+        value = xp.where(kind == _DRUM, value + _PITCHES, value)
         pitch = xp.where(begins, -1, xp.where(is_pitch, value, state[:, 3]))
-        after = xp.stack([ids, place, length, pitch], axis=1).astype(state.dtype)
+        # Where a bar's meter was not read, notes are taken to end with it.
+        was, whole = xp.maximum(state[:, 1], 0), state[:, 2]
+        to_line = xp.where(whole > 0, whole - was, _LONG)
+        passed = xp.where(kind == _BAR, to_line, xp.where(kind == _POSITION, value - was, 0))
+        left = xp.maximum(state[:, 4:] - xp.maximum(passed, 0)[:, None], 0)
+        is_new = (kind == _DURATION)[:, None] & (xp.arange(_PITCHES) == state[:, 3:4])
+        left = xp.where(is_new, value[:, None], left)
+        after = xp.concat([xp.stack([ids, place, length, pitch], axis=1), left], axis=1)
+        after = after.astype(state.dtype)
         return xp.where((ids == 0)[:, None], state, after)
 
     def may_follow(self, state: Array) -> Array:
@@ -609,13 +623,24 @@ class EventEncoding(FixedIds):
         and a note is whole.
         """
         xp, known = state.__array_namespace__(), self._ids
-        last, place, length, pitch = state.T[:, :, None]
+        last, place, length, pitch = state[:, :4].T[:, :, None]
         kinds, values = xp.asarray(known.kinds), xp.asarray(known.values.astype(np.int32))
         allowed = xp.asarray(self._followers())[last[:, 0]][:, kinds]
         forward = (values > place) & (values < length)
         allowed &= (kinds != _POSITION) | forward
-        is_pitch = (kinds == _PITCH) | (kinds == _DRUM)
-        return allowed & (~is_pitch | (values >= pitch))
+        going_up = xp.where(kinds == _DRUM, values + _PITCHES, values) >= pitch
+        return allowed & (((kinds != _PITCH) & (kinds != _DRUM)) | going_up)
+
+    def context(self, state: Array) -> Array:
+        """See Encoding: of each of 128 pitches whether it sounds, whatever the instrument, and for
+        how much of the next two beats; and how many do, one-hot, up to 15.
+        """
+        xp, left = state.__array_namespace__(), state[..., 4:]
+        sounding = left > 0
+        beats = xp.minimum(left / self.resolution, 2) / 2
+        count = xp.minimum(sounding.sum(-1), 15)[..., None] == xp.arange(16)
+        parts = [part.astype(xp.float32) for part in (sounding, beats, count)]
+        return xp.concat(parts, axis=-1)
 
     def _followers(self) -> np.ndarray:
         """bool [V, kinds]: which kinds may follow each id."""
@@ -717,6 +742,7 @@ class EventEncoding(FixedIds):
         first = [np.flatnonzero(known.kinds == kind)[:1] for kind in range(len(_KINDS))]
         return {
             "name": self.name,
+            "points_per_beat": self.resolution,
             "kinds": known.kinds.tolist(),
             "values": known.values.tolist(),
             "bar_units": known.bar_units.tolist(),

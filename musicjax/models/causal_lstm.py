@@ -1,16 +1,18 @@
 """The causal LSTM: each id of a song from all ids before it.
 
-    x_t = e(id_t) + p(place_{t+1})                 e: a table whose rows are sums of parts
+    x_t = e(id_t) + p(place_{t+1}) + C context_t   e: a table whose rows are sums of parts
     h_t = LSTM(dropout(x_t), h_{t-1})
     logits_{t+1} = dropout(h_t) W E' + b           E: the same table
 
 Every element of a window learns, and what was read is carried on. Ids are not strangers to each
 other: a row of the table is the sum of a vector of its own and of the vectors of its parts (its
 pitches, pitch classes and duration), so that rare ids share the strength of common ones, coming in
-and going out. The network knows where in the bar the next element begins. With a `memory` it may
-point to an id that came before, and copy it (musicjax.models.pointer).
+and going out. The network knows where in the bar the next element begins, and, where the encoding
+can tell, the context: which notes sound there, and for how long. With a `memory` it may point to an
+id that came before, and copy it (musicjax.models.pointer).
 
-Axes: B batch, T element of a window, V ids, E embedding, H hidden, F parts.
+Axes: B batch, T element of a window, V ids, E embedding, H hidden, F parts, C of a context, K of a
+state of the encoding's grammar.
 Source: tied weights after Press and Wolf 2017; dropout as in Zaremba et al. 2014.
 """
 
@@ -33,7 +35,7 @@ from musicjax.models.pointer import Memory, Pointer
 from musicjax.models.weights import by_name
 
 # Of the parameters, what a live page needs beside the table that is made of the others.
-_LIVE = ("table", "places", "lstms", "w_out", "b_out", "bias")
+_LIVE = ("table", "places", "context", "lstms", "w_out", "b_out", "bias")
 _LONGEST_BAR = 8  # quarters; places further on in a bar are taken for the last
 
 
@@ -47,6 +49,7 @@ class CausalLSTMSettings(LSTMSettings):
     layers: int = setting(at_least(1))
     parts: bool = setting()
     places: bool = setting()
+    context: bool = setting()
     memory: int = setting(at_least(0, "ids; 0: none"))
     input_dropout: float = setting(SHARE)
 
@@ -59,6 +62,7 @@ class CausalCarry(NamedTuple):
         last: int32 [B], the last id, not yet read.
         table: [V, E], made once.
         time: int32 [B], units until the end of the last id.
+        read: int32 [B, K], what the encoding's grammar knows before the last id.
         memory: of the pointer; None without one.
     """
 
@@ -66,6 +70,7 @@ class CausalCarry(NamedTuple):
     last: jax.Array
     table: jax.Array
     time: jax.Array
+    read: jax.Array
     memory: Memory | None
 
 
@@ -90,6 +95,10 @@ class CausalNetwork(nnx.Module):
         )
         places = _LONGEST_BAR * encoding.units_per_quarter
         self.places = nnx.Param(small(rngs.params(), (places, size))) if settings.places else None
+        told = encoding.context(encoding.grammar(1)) if settings.context else None
+        self.context = (
+            None if told is None else nnx.Param(small(rngs.params(), (told.shape[1], size)))
+        )
         inputs, lstms = size, []
         for _ in range(settings.layers):
             options = settings.lstm_options
@@ -111,17 +120,25 @@ class CausalNetwork(nnx.Module):
             table = table + part @ weights[...]
         return table
 
-    def inputs(self, ids: jax.Array, places: jax.Array, table: jax.Array) -> jax.Array:
-        """[..., E] of ids [...] and of the places in the bar of those that follow them."""
+    def inputs(
+        self, ids: jax.Array, places: jax.Array, context: jax.Array | None, table: jax.Array
+    ) -> jax.Array:
+        """[..., E] of ids [...], and of the places in the bar and the context [..., C] of those
+        that follow them.
+        """
         x = table[ids]
         if self.places is not None:
             x = x + self.places[jnp.minimum(places, len(self.places[...]) - 1)]
+        if self.context is not None:
+            assert context is not None  # of such a network
+            x = x + context @ self.context[...]
         return x
 
     def __call__(
         self,
         ids: jax.Array,
         places: jax.Array,
+        context: jax.Array | None,
         table: jax.Array,
         dropout_key: jax.Array | None = None,
     ) -> jax.Array:
@@ -130,11 +147,13 @@ class CausalNetwork(nnx.Module):
         Args:
             ids: int [B, T].
             places: int [B, T], in the bar, of the ids that follow.
+            context: [B, T, C], of the encoding, if the settings ask for it.
             table: of `table`.
             dropout_key: for training; without it nothing is dropped.
         """
         settings = self.settings
-        x = dropout(self.inputs(ids, places, table), settings.input_dropout, 0, dropout_key)
+        x = self.inputs(ids, places, context, table)
+        x = dropout(x, settings.input_dropout, 0, dropout_key)
         for layer, lstm in enumerate(self.lstms, 1):
             x = dropout(lstm(x), settings.dropout, layer, dropout_key)
         return x
@@ -169,6 +188,12 @@ class CausalLSTM(Categorical):
             settings.places,
             f"False, as {encoding.name} of several instruments each move on a time of their own",
         )
+        expect(
+            not settings.context or encoding.context(encoding.grammar(1)) is not None,
+            "model.context",
+            settings.context,
+            f"False, as {encoding.name} do not tell which notes sound",
+        )
         return cls(encoding, settings, settings.window, settings.dropout)
 
     def network(self, rngs: nnx.Rngs) -> CausalNetwork:
@@ -182,12 +207,26 @@ class CausalLSTM(Categorical):
     def _table(self, network: CausalNetwork) -> jax.Array:
         return network.table(self.encoding.features() if self.settings.parts else [])
 
+    def read(self, ids: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        """What the encoding's grammar knows after all of ids [B, T], and the contexts [B, T, C]."""
+
+        def read(state: jax.Array, each: jax.Array) -> tuple[jax.Array, jax.Array]:
+            state = self.encoding.read(state, each)
+            return state, state
+
+        start = jnp.asarray(self.encoding.grammar(len(ids)))
+        end, states = jax.lax.scan(read, start, ids.T)
+        return end, self._context(jnp.swapaxes(states, 0, 1))
+
+    def _context(self, states: jax.Array) -> jax.Array | None:
+        return self.encoding.context(states) if self.settings.context else None
+
     def apply(self, params: Params, batch: Batch, key: jax.Array | None = None) -> Prediction:
         """See Model; of all ids of a window but the first, [B, T]."""
         network = self.bind(params)
         table = self._table(network)
         ids, places = batch["elements"][:, :-1], batch["positions"][:, 1:]
-        h = network(ids, places, table, key)
+        h = network(ids, places, self.read(ids)[1], table, key)
         logits = network.outputs(h, table)
         if network.pointer is None:
             return self.predicted(logits, batch)
@@ -226,7 +265,8 @@ class CausalLSTM(Categorical):
         network = self.bind(params)
         table = self._table(network)
         ids = jnp.pad(prime, [(0, 0), (1, 0)])
-        x, carries = network.inputs(ids[:, :-1], positions[:, 1:], table), []
+        state, context = self.read(ids[:, :-1])
+        x, carries = network.inputs(ids[:, :-1], positions[:, 1:], context, table), []
         for lstm in network.lstms:
             if prime.shape[1]:
                 x, carry = lstm.prefill(x)
@@ -237,14 +277,15 @@ class CausalLSTM(Categorical):
         times, memory = jnp.cumsum(self.encoding.units(ids), axis=1), None
         if network.pointer is not None:
             memory = network.pointer.remember(x, ids, times[:, :-1], self.settings.memory)
-        return CausalCarry(tuple(carries), ids[:, -1], table, times[:, -1], memory)
+        return CausalCarry(tuple(carries), ids[:, -1], table, times[:, -1], state, memory)
 
     def sample_step(
         self, params: Params, carry: Carry, keys: jax.Array, position: jax.Array, rules: Rules
     ) -> tuple[Carry, jax.Array]:
         """See Model."""
         network = self.bind(params)
-        x, lstms = network.inputs(carry.last, position, carry.table), []
+        state = self.encoding.read(carry.read, carry.last)
+        x, lstms = network.inputs(carry.last, position, self._context(state), carry.table), []
         for lstm, before in zip(network.lstms, carry.lstms, strict=True):
             lstms.append(lstm.advance(x, before))
             x = lstms[-1].h
@@ -256,4 +297,4 @@ class CausalLSTM(Categorical):
         if memory is not None:
             memory = network.pointer.write(memory, x, ids, carry.time)
         time = carry.time + self.encoding.units(ids)
-        return CausalCarry(tuple(lstms), ids, carry.table, time, memory), ids
+        return CausalCarry(tuple(lstms), ids, carry.table, time, state, memory), ids

@@ -712,3 +712,26 @@ def test_what_the_grammar_forbids():
     assert not may("Pitch_59", *bar, *note)
     assert not may("Pitch_64", *bar, "Position_0", "Pitch_60")  # a note is whole
     assert may("Position_0", *bar, *note, *bar)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_the_context_is_what_sounds_where_the_next_event_comes(encoding):
+    song = make_song(*random_song(2).tracks, meters=(Meter(0, 3, 4), Meter(480 * 15, 4, 4)))
+    elements = encoding.encode(song).elements
+    state, sounded = encoding.grammar(1), 0
+    for count, element in enumerate(elements, 1):
+        state = encoding.read(state, np.array([element]))
+        context = encoding.context(state)[0]
+        reading = encoding._read(elements[:count])
+        now = reading.onsets[-1]
+        left = np.zeros(128)
+        for at, lasts in zip(reading.notes, reading.durations, strict=True):
+            if encoding._ids.texts[elements[at]].startswith("Pitch_"):
+                pitch = int(encoding._ids.values[elements[at]])
+                left[pitch] = max(reading.onsets[at] + lasts - now, 0)
+        np.testing.assert_array_equal(context[:128], left > 0)
+        np.testing.assert_allclose(context[128:256], np.minimum(left / 12, 2) / 2)
+        assert context[256:].argmax() == min((left > 0).sum(), 15)
+        assert context[256:].sum() == 1
+        sounded = max(sounded, (left > 0).sum())
+    assert sounded > 1

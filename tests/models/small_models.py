@@ -3,6 +3,7 @@
 import numpy as np
 from conftest import VOCABULARY, load_config, model_of
 
+from musicjax.encodings.events import EventEncoding
 from musicjax.encodings.note_states import NoteStateEncoding
 from musicjax.encodings.tokens import TokenEncoding
 from musicjax.models.base import Model
@@ -10,6 +11,7 @@ from musicjax.models.biaxial import Biaxial
 from musicjax.models.causal_lstm import CausalLSTM
 from musicjax.models.token_lstm import TokenLSTM
 
+EVENTS = EventEncoding(resolution=4, velocities=0, instruments=False, tempos=0)
 TOKENS = TokenEncoding(longest_rest=4, longest_note=16, instruments=False, vocabulary=VOCABULARY)
 
 
@@ -25,7 +27,7 @@ def token_lstm(variant: str = "tiny", **settings) -> TokenLSTM:
     return model_of(config, TOKENS)
 
 
-def causal_lstm(encoding: TokenEncoding = TOKENS, **settings) -> CausalLSTM:
+def causal_lstm(encoding: TokenEncoding | EventEncoding = TOKENS, **settings) -> CausalLSTM:
     """Of configs/vocab.py:tiny_causal, other settings of `config.model` as given."""
     config = load_config("tiny_causal")
     config.model.update(settings)

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from small_models import TOKENS, causal_lstm, random_batch
+from small_models import EVENTS, TOKENS, causal_lstm, random_batch
 
 from musicjax.encodings.vocabulary import Token, Vocabulary
 from musicjax.errors import InputError
@@ -49,11 +49,12 @@ def logits_of(model, params, ids, places, key=None):
     """[B, T, V] of the ids that follow, at those places."""
     network = model.bind(params)
     table = table_of(model, network)
-    h = network(jnp.asarray(ids), jnp.asarray(places), table, key)
+    ids = jnp.asarray(ids)
+    h = network(ids, jnp.asarray(places), model.read(ids)[1], table, key)
     logits = network.outputs(h, table)
     if network.pointer is None:
         return logits
-    ids = jnp.pad(jnp.asarray(ids), [(0, 0), (0, 1)], constant_values=1)  # what follows the last
+    ids = jnp.pad(ids, [(0, 0), (0, 1)], constant_values=1)  # what follows the last
     times = jnp.cumsum(model.encoding.units(ids[:, :-1]), axis=1)
     shares = network.pointer(h, ids, times, model.settings.memory)
     return pointer.mix(without_unknown(logits), shares, ids[:, 1:])
@@ -150,7 +151,7 @@ def test_one_table_is_read_and_written():
     ids, places = np.array([[3, 5, 3]]), np.zeros((1, 3), np.int32)
 
     def logits(table):
-        return network.outputs(network(ids, places, table), table)
+        return network.outputs(network(ids, places, None, table), table)
 
     plain, other = logits(table), logits(table.at[4].add(1.0))
     np.testing.assert_array_equal(np.flatnonzero(np.abs(other - plain).max((0, 1))), [4])  # output
@@ -269,14 +270,22 @@ def generate(model, params, prime, positions, to_come, rules=likeliest, seed=0):
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"layers": 2}, {"parts": False, "places": False}, {"memory": 5}, {"memory": 100}],
+    [
+        {},
+        {"layers": 2},
+        {"parts": False, "places": False},
+        {"memory": 5},
+        {"memory": 100},
+        {"encoding": EVENTS, "context": True},
+    ],
 )
 @pytest.mark.parametrize("primed", [0, 1, 9])
 def test_step_by_step_equals_the_teacher_forced_output(settings, primed):
     """Over more than a window: what is carried does not end with it."""
     model, params = build(**settings)
+    size = model.encoding.size
     rng, length = np.random.default_rng(0), 2 * model.window + 3
-    prime = rng.integers(1, TOKENS.size, (3, primed), dtype=np.int32)
+    prime = rng.integers(1, size, (3, primed), dtype=np.int32)
     places = rng.integers(0, 48, (3, 1 + primed + length), dtype=np.int32)
     _, made = generate(model, params, prime, places[:, : 1 + primed], places[:, 1 + primed :])
     assert len(np.unique(made)) > 1 or not primed  # a pointer that begins with one id copies it
@@ -338,3 +347,16 @@ def test_instruments_with_times_of_their_own_have_no_one_place():
     assert causal_lstm(encoding=encoding, places=False).encoding.streams == 2
     with pytest.raises(InputError, match=r"model\.places is True; expected False, as tokens of"):
         causal_lstm(encoding=encoding, places=True)
+
+
+def test_the_context_is_an_input_where_the_encoding_has_one():
+    model, params = build(encoding=EVENTS, context=True, **NO_DROPOUT)
+    ids = random_batch(model, rows=1)["elements"]
+    network, places = model.bind(params), np.zeros_like(ids)
+    context = np.array(model.read(jnp.asarray(ids))[1])
+    plain, other = (
+        network(ids, places, each, table_of(model, network)) for each in (context, 0 * context)
+    )
+    assert (np.abs(plain - other).max(-1) > 0).all()
+    with pytest.raises(InputError, match=r"model\.context is True; expected False, as tokens do"):
+        causal_lstm(context=True)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from browser import CHROMIUM, Browser
@@ -94,8 +95,9 @@ def test_a_causal_lstm_has_musicjaxs_logits(browser, tmp_path, name, variant, ch
     def logits(params):
         network = model.bind(params)
         table = network.table(model.encoding.features())
-        before = np.pad(ids, [(0, 0), (1, 0)])[:, :-1]
-        return network.outputs(network(before, places[:, 1:], table), table)[0]
+        before = jnp.pad(ids, [(0, 0), (1, 0)])[:, :-1]
+        context = model.read(before)[1]
+        return network.outputs(network(before, places[:, 1:], context, table), table)[0]
 
     browser.open(write(tmp_path / "page", model, params))
     found = browser.run(f"musicjax.trace({ids[0].tolist()}, {places[0].tolist()})")

@@ -72,12 +72,17 @@ NETWORKS.causal_lstm = class {
 
   start() {
     const state = this.lstms.map(({ size }) => ({ h: new Float64Array(size), c: new Float64Array(size) }));
-    return { state, last: 0 };
+    const reader = this.arrays.context ? new READERS[data.reader.name](data.reader) : null;
+    return { state, reader, last: 0 };
   }
 
   advance(memory, place) {
     let x = new Float64Array(this.embedding);
     addRow(x, this.table, memory.last);
+    if (memory.reader) {
+      memory.reader.read(memory.last);
+      memory.reader.context((feature, value) => addRow(x, this.arrays.context, feature, value));
+    }
     if (this.places) addRow(x, this.arrays.places, Math.min(place, this.places - 1));
     this.lstms.forEach((lstm, i) => {
       const { h, c } = memory.state[i];

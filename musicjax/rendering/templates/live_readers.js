@@ -60,7 +60,9 @@ READERS.tokens = class {
 // Events: bars, positions, pitches, durations (REMI).
 READERS.events = class {
   constructor(tables) {
-    Object.assign(this, tables); // kinds, values, bar_units, bar_points, follow, kind (numbers by name)
+    // kinds, values, bar_units, bar_points, points_per_beat, follow, kind (numbers by name)
+    Object.assign(this, tables);
+    this.left = new Array(128).fill(0); // of each pitch points until its note ends
     this.last = 0;
     this.position = -1;
     this.points = 0; // of the bar
@@ -91,7 +93,9 @@ READERS.events = class {
     const value = this.values[id];
     const notes = [];
     this.last = id;
+    const was = Math.max(this.position, 0);
     if (kind === this.kind.Bar) {
+      this.pass(this.points ? this.points - was : Infinity);
       this.barStart += this.barUnits;
       this.time = this.barStart;
       this.barUnits = 0;
@@ -100,6 +104,7 @@ READERS.events = class {
       this.barUnits = this.bar_units[id];
       this.points = this.bar_points[id];
     } else if (kind === this.kind.Position) {
+      this.pass(value - was);
       this.position = value;
       this.pitch = -1;
       this.time = this.barStart + this.unitsOf(value);
@@ -108,9 +113,26 @@ READERS.events = class {
     } else if (kind === this.kind.Velocity) {
       this.velocity = value;
     } else if (kind === this.kind.Duration && this.pitch >= 0) {
+      this.left[this.pitch] = value;
       notes.push({ start: this.time, end: this.time + this.unitsOf(value), pitch: this.pitch, velocity: this.velocity });
     }
     return notes;
+  }
+
+  pass(points) {
+    if (points > 0) this.left = this.left.map((left) => Math.max(left - points, 0));
+  }
+
+  // As `context` of musicjax/encodings/events.py: calls add(feature, value) of what is not 0.
+  context(add) {
+    let sounding = 0;
+    this.left.forEach((left, pitch) => {
+      if (left === 0) return;
+      sounding += 1;
+      add(pitch, 1);
+      add(128 + pitch, Math.min(left / this.points_per_beat, 2) / 2);
+    });
+    add(256 + Math.min(sounding, 15), 1);
   }
 
   id(kind, value) {
