@@ -64,11 +64,10 @@ def write_page(
     }
     page = template.render(
         "live.html",
+        scripts=("live_networks.js", "live_readers.js", "live.js"),
+        data=data,
         title=title,
         text=text,
-        style=template.asset("style.css"),
-        script=template.asset("live_networks.js", "live_readers.js", "live.js"),
-        data=template.data(data),
     )
     path = folder / NAME
     files.write_text(path, page)

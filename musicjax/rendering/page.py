@@ -208,13 +208,12 @@ def write_page(
     blind = _write_blind(folder / "blind", clips, clip_seconds, audio_format, settings)
     page = template.render(
         "listen.html",
+        scripts=("listen.js",),
         title=title,
         text=text,
         sections=shown,
         tables=[table._asdict() for table in tables],
         blind=blind is not None,
-        style=template.asset("style.css"),
-        script=template.asset("listen.js"),
     )
     path = folder / "index.html"
     files.write_text(path, page)
@@ -426,11 +425,11 @@ def _write_blind(
     index = folder / "index.html"
     html = template.render(
         "blind.html",
+        scripts=("blind.js",),
+        data={"page": page, "clips": rows},
+        title="Real or made?",
         text=text,
         clips=rows,
-        style=template.asset("style.css"),
-        script=template.asset("blind.js"),
-        data=template.data({"page": page, "clips": rows}),
     )
     files.write_text(index, html)
     return index

@@ -1,33 +1,39 @@
 """Pages out of the templates beside this module; whatever text a song brings is escaped."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+_FOLDER = Path(__file__).parent / "templates"
 
-def render(name: str, **values: Any) -> str:
-    """A page.
+
+def render(name: str, *, scripts: Sequence[str], data: Any = None, **values: Any) -> str:
+    """A page, with its style and scripts in it.
 
     Args:
-        name: of a template, such as "listen.html".
-        **values: that it shows.
+        name: of a template that fills in base.html, such as "listen.html".
+        scripts: of the same folder, in order.
+        data: what they read, by JSON, in the element "data"; None: nothing.
+        **values: that the template shows, "title" among them.
     """
     import jinja2
+    import markupsafe
 
     environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined, finalize=_shown
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        autoescape=True,
+        trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_shown,
     )
-    return environment.from_string(_text(name)).render(**values)
-
-
-def asset(*names: str) -> Any:
-    """Styles or scripts of ours, one after another, as markup."""
-    return _markup("\n".join(map(_text, names)))
-
-
-def data(value: Any) -> Any:
-    """JSON that a script of a page reads, as markup."""
-    return _markup(json.dumps(value).replace("<", "\\u003c"))
+    own = {
+        "style": _text("style.css"),
+        "script": "\n".join(map(_text, scripts)),
+        "data": None if data is None else json.dumps(data).replace("<", "\\u003c"),
+    }
+    markup = {key: text and markupsafe.Markup(text) for key, text in own.items()}
+    return environment.get_template(name).render(**values, **markup)
 
 
 def _shown(value: Any) -> Any:
@@ -39,11 +45,5 @@ def _shown(value: Any) -> Any:
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in value)
 
 
-def _markup(text: str) -> Any:
-    import markupsafe
-
-    return markupsafe.Markup(text)
-
-
 def _text(name: str) -> str:
-    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
+    return (_FOLDER / name).read_text(encoding="utf-8")
