@@ -138,6 +138,13 @@ class Corpus:
         """The songs of "train", "validation" or "test"."""
         return [song for song in self.songs if song.split == split]
 
+    @property
+    def most_at_once(self) -> int:
+        """Notes that sound together in the training songs, at most, but for a hundredth of their
+        time; all there are where the encoding does not tell.
+        """
+        return self.manifest["statistics"].get("most_at_once", 128)
+
     def rows(self, song: SongRecord) -> np.ndarray:
         """One song's part of `data`."""
         return self.data[song.offset : song.offset + song.length]

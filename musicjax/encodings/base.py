@@ -28,6 +28,7 @@ from musicjax.system import files
 
 Array = Any  # of numpy or jax
 Sums = dict[str, np.ndarray]
+MOST_COUNTED = 32  # notes at once; more are counted as so many
 
 
 class EncodedSong(NamedTuple):
@@ -279,6 +280,12 @@ class Encoding(Protocol):
         """bool [B, V], of jax; None where any may."""
         return None
 
+    def crowds(self, state: Array, most: Any) -> Array | None:
+        """bool [B, V], of jax: the ids by which more than `most` notes, int [], would sound at
+        once; None where ids do not tell.
+        """
+        return None
+
     def context(self, state: Array) -> Array | None:
         """float32 [..., F] of states [..., K], of jax: what they say of the music where the next
         id comes, such as which notes sound; None where they say nothing.
@@ -428,7 +435,10 @@ class Encoding(Protocol):
             total: the sums of all songs, "length" among them.
             training: of the training songs.
         """
-        return {"counts": {f"{self.element}s": int(total["length"])}}
+        statistics: dict[str, Any] = {"counts": {f"{self.element}s": int(total["length"])}}
+        if "at_once" in training:
+            statistics["most_at_once"] = _most_at_once(training["at_once"])
+        return statistics
 
     def describe(self, statistics: Mapping[str, Any]) -> list[str]:
         """Lines for people about a corpus; the first goes on from "100 songs of 120 files, "."""
@@ -488,6 +498,14 @@ class FixedIds(Encoding):
         following = max(int(training["length"] - training["songs"]), 1)
         repeats = int(training["repeats"])
         return {**super().statistics(total, training), "repeat_share": repeats / following}
+
+
+def _most_at_once(times: np.ndarray) -> int:
+    """How many notes sound together in music, at most, but for a hundredth of the time in which any
+    does. times: int [n], how long so many sound, from 0 on.
+    """
+    sounding = np.cumsum(times[1:])
+    return 1 + int(np.searchsorted(sounding, 0.99 * sounding[-1]))
 
 
 def shares_of_notes(durations: Mapping[float, int], polyphony: Mapping[int, int]) -> list[Plot]:

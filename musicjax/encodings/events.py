@@ -31,6 +31,7 @@ import numpy as np
 
 from musicjax.config import ANY, Rule, one_of, setting
 from musicjax.encodings.base import (
+    MOST_COUNTED,
     Array,
     EncodedPrime,
     EncodedSong,
@@ -323,6 +324,15 @@ class _Reading(NamedTuple):
         return int(self.bar_starts[-1] + self.bar_lengths[-1]) if len(self.bars) else 0
 
 
+def _at_once(onset: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """int64 [MOST_COUNTED + 1]: units in which so many of some notes sound."""
+    changes = np.zeros(int(end.max(initial=0)) + 1, np.int64)
+    np.add.at(changes, onset, 1)
+    np.add.at(changes, end, -1)
+    sounding = np.minimum(np.cumsum(changes[:-1]), MOST_COUNTED)
+    return np.bincount(sounding, minlength=MOST_COUNTED + 1)
+
+
 def _held(is_set: np.ndarray) -> np.ndarray:
     """int64 [T]: for each element the index of the last at which `is_set`; -1 before the first."""
     return np.maximum.accumulate(np.where(is_set, np.arange(len(is_set)), -1))
@@ -376,7 +386,8 @@ class EventEncoding(FixedIds):
 
     def encode(self, song: Song) -> EncodedSong:
         """See Encoding. The sums: notes; moved, see GridNotes; split, how often a note that is too
-        long was struck again; repeats, events that equal the one before.
+        long was struck again; repeats, events that equal the one before; and units by how many
+        notes sound in them.
 
         Raises:
             SongError: "no_notes".
@@ -386,6 +397,7 @@ class EventEncoding(FixedIds):
             raise SongError(song.source, "no_notes", "no note to make events of")
         meters = grid_meters(song, self.resolution)
         notes = _split(on_grid.notes, meters)
+        pitched = notes[notes[:, 2] != DRUMS]
         elements, bars = self._write(notes, meters, self._tempos(song, int(notes[-1, 0])))
         return EncodedSong(
             elements,
@@ -395,6 +407,7 @@ class EventEncoding(FixedIds):
                 "moved": on_grid.moved,
                 "split": len(notes) - len(on_grid.notes),
                 "repeats": int((np.diff(elements) == 0).sum()),
+                "at_once": _at_once(pitched[:, 0], pitched[:, 0] + pitched[:, 1]).tolist(),
             },
         )
 
@@ -631,6 +644,18 @@ class EventEncoding(FixedIds):
         going_up = xp.where(kinds == _DRUM, values + _PITCHES, values) >= pitch
         return allowed & (((kinds != _PITCH) & (kinds != _DRUM)) | going_up)
 
+    def crowds(self, state: Array, most: Any) -> Array:
+        """See Encoding: notes, and places in the bar at which there is no room for one."""
+        xp, known = state.__array_namespace__(), self._ids
+        kinds, values = xp.asarray(known.kinds), xp.asarray(known.values.astype(np.int32))
+        left = state[:, 4:]
+        places = np.arange(known.bar_points(self.resolution).max())
+        passed = xp.maximum(xp.asarray(places) - xp.maximum(state[:, 1:2], 0), 0)
+        full = (left[:, None] > passed[..., None]).sum(-1) >= most  # [B, places]
+        first = _PROGRAM if self.instruments else _PITCH
+        begins = (kinds == first) & (values != DRUMS) & ((left > 0).sum(-1) >= most)[:, None]
+        return begins | ((kinds == _POSITION) & full[:, xp.clip(values, 0, len(places) - 1)])
+
     def context(self, state: Array) -> Array:
         """See Encoding: of each of 128 pitches whether it sounds, whatever the instrument, and for
         how much of the next two beats; and how many do, one-hot, up to 15.
@@ -852,11 +877,8 @@ class EventEncoding(FixedIds):
             reading = self._read(np.asarray(song))
             onset = reading.onsets[reading.notes]
             end = onset + reading.durations
-            changes = np.zeros(int(end.max(initial=0)) + 1, np.int64)
-            np.add.at(changes, onset, 1)
-            np.add.at(changes, end, -1)
             durations.update((reading.durations / UNITS_PER_QUARTER).tolist())
-            polyphony.update(np.cumsum(changes[:-1]).tolist())
+            polyphony.update(dict(enumerate(_at_once(onset, end).tolist())))
         sizes = np.sort([len(song) for song in songs])
         return tables, [
             Plot(

@@ -32,6 +32,7 @@ from musicjax.encodings.bars import (
     places,
 )
 from musicjax.encodings.base import (
+    MOST_COUNTED,
     Array,
     EncodedSong,
     Encoding,
@@ -272,16 +273,18 @@ class NoteStateEncoding(Encoding):
         return encoded if self.articulate else encoded._replace(states=encoded.states[..., :1])
 
     def encode(self, song: Song) -> EncodedSong:
-        """See Encoding. The sums: notes, those of them that are outside of the matrix, and
-        `_transitions`.
+        """See Encoding. The sums: notes, those of them that are outside of the matrix, steps by how
+        many notes sound in them, and `_transitions`.
         """
         encoded = self.states(song)
+        sounding = np.minimum(encoded.states[..., 0].sum(1, dtype=np.int64), MOST_COUNTED)
         return EncodedSong(
             pack(encoded.states),
             layout=layout_of(encoded.bars),
             sums={
                 "notes": encoded.notes,
                 "outside": encoded.outside,
+                "at_once": np.bincount(sounding, minlength=MOST_COUNTED + 1).tolist(),
                 "transitions": _transitions(encoded.states).tolist(),
             },
         )
@@ -410,14 +413,9 @@ class NoteStateEncoding(Encoding):
 
     def statistics(self, total: Sums, training: Sums) -> dict[str, Any]:
         """See Encoding. transitions: int [8], see `_transitions`."""
-        return {
-            "counts": {
-                "steps": int(total["length"]),
-                "notes": int(total["notes"]),
-                "outside": int(total["outside"]),
-            },
-            "transitions": training["transitions"].tolist(),
-        }
+        statistics = super().statistics(total, training)
+        statistics["counts"] |= {name: int(total[name]) for name in ("notes", "outside")}
+        return {**statistics, "transitions": training["transitions"].tolist()}
 
     def describe(self, statistics: Mapping[str, Any]) -> list[str]:
         """See Encoding."""

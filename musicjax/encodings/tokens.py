@@ -416,6 +416,11 @@ class TokenEncoding(Encoding):
         """See Encoding."""
         return meters(bars_of(layout), start, UNITS_PER_QUARTER)
 
+    def crowds(self, state: Array, most: Any) -> Array:
+        """See Encoding: chords of more notes."""
+        sizes = [len(token.pitches) for token in self.vocabulary.tokens[: self.size]]
+        return (np.array(sizes, np.int32) > most)[None]
+
     def features(self) -> list[np.ndarray]:
         """See Encoding: pitches and whether it is a rest, pitch classes, durations."""
         tokens = self.vocabulary.tokens[: self.size]

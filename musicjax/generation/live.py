@@ -53,7 +53,7 @@ def write_page(folder: str | Path, output: str | Path, options: Options) -> Path
             "units_per_quarter": encoding.units_per_quarter,
             "tempo": round(float(np.median(tempos))) if tempos else 120,
             "rules": {
-                name: getattr(options, name)
+                name: options.sampling_settings(corpus.most_at_once)[name]
                 for name in ("max_rests", "max_repeats", "max_silence", "max_notes")
             },
             "reads_places": model.reads_positions,

@@ -9,7 +9,7 @@ import importlib
 import itertools
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from musicjax.config import ANY, CHECKPOINT, Rule, at_least, check_settings, one_of, setting
 from musicjax.errors import InputError
@@ -17,6 +17,9 @@ from musicjax.music.key import parse_key
 from musicjax.music.song import pitch_name
 from musicjax.music.track_selection import parse_program
 from musicjax.registry import Registry
+
+if TYPE_CHECKING:
+    from musicjax.encodings.base import Encoding
 
 _METER = re.compile(r"[1-9]\d?/(1|2|4|8|16|32)")
 _PITCHES = {name: pitch for pitch in range(128) for name in (pitch_name(pitch), str(pitch))}
@@ -67,6 +70,7 @@ RULES: Registry[SamplingRule] = Registry(
     "a sampling rule",
     {
         "follow_grammar": _rule("follow_grammar", ("ids",)),
+        "limit_chords": _rule("limit_chords", ("ids",), "max_notes"),
         "limit_rests": _rule("limit_rests", ("ids",), "max_rests"),
         "limit_repeats": _rule("limit_repeats", ("ids",), "max_repeats"),
         "limit_silence": _rule("limit_silence", ("matrix",), "max_silence"),
@@ -164,7 +168,12 @@ class Options:
         default=16,
         help="Silent steps after which a note gets likelier with each step, of note states.",
     )
-    max_notes: int = setting(at_least(1), default=12, help="Most notes at once, of note states.")
+    max_notes: int | None = setting(
+        _or_none(at_least(1)),
+        default=None,
+        help="Most notes at once; default: as many as in the training songs, but for a hundredth "
+        "of their time.",
+    )
     unweight: bool = setting(
         ANY, default=True, help="Take the training's class weights out; the paper did not."
     )
@@ -299,16 +308,18 @@ class Options:
                     "it out"
                 )
 
-    def check_kind(self, kind: str, element: str) -> None:
-        """Checks that no setting is given whose rules are not for elements of a kind.
+    def check_effect(self, encoding: "Encoding") -> None:
+        """Checks that no setting is given whose rules do nothing with elements of an encoding.
 
         Raises:
             InputError: one is.
         """
         used, idle = set(), set()
         for rule in RULES.values():
-            (used if kind in rule.kinds else idle).update(rule.settings)
+            (used if encoding.kind in rule.kinds else idle).update(rule.settings)
         idle -= used
+        if encoding.kind == "ids" and encoding.crowds(encoding.grammar(1), 1) is None:
+            idle.add("max_notes")
         given = {
             field.name
             for field in dataclasses.fields(self)
@@ -318,14 +329,22 @@ class Options:
             given.add("mode")
         for name in sorted(given):
             raise InputError(
-                f"{name} is {getattr(self, name)!r}, which has no effect on a model of {element}s; "
+                f"{name} is {getattr(self, name)!r}, which has no effect on a model of "
+                f"{encoding.element}s; "
                 "leave it out"
             )
 
-    def sampling_settings(self) -> dict[str, Any]:
-        """The numbers that sampling rules read, by name; the mode's among them."""
+    def sampling_settings(self, most_at_once: int = 128) -> dict[str, Any]:
+        """The numbers that sampling rules read, by name; the mode's among them.
+
+        Args:
+            most_at_once: of the corpus that the model was trained on; max_notes if that is None.
+        """
         names = itertools.chain.from_iterable(rule.settings for rule in RULES.values())
-        return {name: getattr(self, name) for name in names} | MODES[self.mode]
+        settings = {name: getattr(self, name) for name in names} | MODES[self.mode]
+        if settings["max_notes"] is None:
+            settings["max_notes"] = most_at_once
+        return settings
 
 
 def options_class() -> type[Options]:

@@ -79,7 +79,7 @@ def generate(
     compilation_cache.enable()
     trained = workdir.load_trained(folder, options.checkpoint)
     encoding = trained.model.encoding
-    options.check_kind(encoding.kind, encoding.element)
+    options.check_effect(encoding)
     if options.program and encoding.keeps_instruments:
         raise InputError(
             f"program is {options.program!r}, but the model gives each note its instrument; leave "
@@ -158,7 +158,7 @@ def continue_songs(
         elements,
         *priming.positions(primes, elements.shape[1], model),
         keys,
-        options.sampling_settings(),
+        options.sampling_settings(corpus.most_at_once),
         length,
         np.minimum(np.array(units, np.int64) * encoding.streams + encoding.lead, 2**31 - 1).astype(
             np.int32
@@ -204,7 +204,7 @@ def fill_in(trained: Trained, corpus: Corpus, song: Song | None, options: Option
             model.unweighted(trained.params) if options.unweight else trained.params,
             gap,
             jax.random.key(seed),
-            options.sampling_settings(),
+            options.sampling_settings(corpus.most_at_once),
             rules=rules_for(encoding.kind),
             particles=options.particles,
             sweeps=options.sweeps,

@@ -44,6 +44,14 @@ def follow_grammar(
     return logits if allowed is None else jnp.where(allowed, logits, _NEVER)
 
 
+def limit_chords(
+    logits: jax.Array, history: History, settings: Settings, encoding: Encoding
+) -> jax.Array:
+    """No id comes by which more than `max_notes` notes would sound at once."""
+    crowding = encoding.crowds(history.grammar, settings["max_notes"])
+    return logits if crowding is None else jnp.where(crowding, _NEVER, logits)
+
+
 def limit_rests(
     logits: jax.Array, history: History, settings: Settings, encoding: Encoding
 ) -> jax.Array:

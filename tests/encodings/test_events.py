@@ -735,3 +735,24 @@ def test_the_context_is_what_sounds_where_the_next_event_comes(encoding):
         assert context[256:].sum() == 1
         sounded = max(sounded, (left > 0).sum())
     assert sounded > 1
+
+
+def test_no_more_notes_at_once_than_allowed():
+    encoding = encoding_of(velocities=0, instruments=False, tempos=0)
+    known = {text: i for i, text in enumerate(encoding._ids.texts)}
+    two = ("Pitch_60", "Duration_1.0.12", "Pitch_64", "Duration_0.6.12")
+    state = encoding.grammar(1)
+    for text in ("Bar_None", "TimeSig_4/4", "Position_0", *two):
+        state = encoding.read(state, np.array([known[text]]))
+
+    def crowds(text, most):
+        return bool(encoding.crowds(state, most)[0, known[text]])
+
+    assert crowds("Pitch_67", 2)
+    assert not crowds("Pitch_67", 3)
+    # Until the second note ends there is no place for a third.
+    assert crowds("Position_5", 2)
+    assert not crowds("Position_6", 2)
+    assert crowds("Position_6", 1)
+    assert not crowds("Position_12", 1)
+    assert not crowds("Bar_None", 1)

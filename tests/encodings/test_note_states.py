@@ -283,6 +283,7 @@ def test_the_sums_of_a_song():
     # A silent step, a note of two steps, the same again, beside one outside of the matrix.
     song = make_song(make_track([(120, 240, 60), (360, 120, 60), (0, 480, 5)]))
     sums = encoding_of(lowest=60, highest=61).encode(song).sums
+    assert sums.pop("at_once")[:3] == [1, 3, 0]
     # Of note 61, 4 silent steps; of 60 silent, struck; then held and struck after it played.
     assert sums == {"notes": 3, "outside": 1, "transitions": [5, 0, 0, 1, 0, 0, 1, 1]}
 

@@ -4,10 +4,13 @@ import sys
 
 import pytest
 from absl import flags
-from conftest import ROOT
+from conftest import ROOT, VOCABULARY
 
 from musicjax import cli
 from musicjax.config import at_least, setting
+from musicjax.encodings.events import EventEncoding
+from musicjax.encodings.note_states import NoteStateEncoding
+from musicjax.encodings.tokens import TokenEncoding
 from musicjax.errors import InputError
 from musicjax.generation.options import (
     RULES,
@@ -18,6 +21,10 @@ from musicjax.generation.options import (
     parse_pitches,
     rules_for,
 )
+
+TOKENS = TokenEncoding(longest_rest=4, longest_note=16, instruments=False, vocabulary=VOCABULARY)
+EVENTS = EventEncoding(resolution=4, velocities=0, instruments=False, tempos=0)
+STATES = NoteStateEncoding(lowest=60, highest=63, articulate=True)
 
 
 @pytest.mark.parametrize(
@@ -81,37 +88,37 @@ def test_pitches_are_numbers_or_names():
 
 
 @pytest.mark.parametrize(
-    ("kind", "change"),
+    ("without", "with_effect", "change"),
     [
-        ("matrix", {"top_k": 3}),
-        ("matrix", {"top_p": 0.5}),
-        ("matrix", {"max_rests": 1}),
-        ("matrix", {"max_repeats": 1}),
-        ("matrix", {"mode": "best_of_three"}),
-        ("ids", {"max_silence": 1}),
-        ("ids", {"max_notes": 1}),
+        (STATES, TOKENS, {"top_k": 3}),
+        (STATES, TOKENS, {"top_p": 0.5}),
+        (STATES, TOKENS, {"max_rests": 1}),
+        (STATES, TOKENS, {"max_repeats": 1}),
+        (STATES, TOKENS, {"mode": "best_of_three"}),
+        (TOKENS, STATES, {"max_silence": 1}),
     ],
 )
-def test_a_setting_without_effect_on_the_model(kind, change):
+def test_a_setting_without_effect_on_the_model(without, with_effect, change):
     ((name, value),) = change.items()
     with pytest.raises(InputError, match=f"{name} is {value!r}, which has no effect on a model of"):
-        Options(**change).check_kind(kind, "element")
-    Options(**change).check_kind({"ids": "matrix", "matrix": "ids"}[kind], "element")
+        Options(**change).check_effect(without)
+    Options(**change).check_effect(with_effect)
 
 
-@pytest.mark.parametrize("kind", ["ids", "matrix"])
-def test_what_has_an_effect_on_any_model(kind):
+@pytest.mark.parametrize("encoding", [TOKENS, EVENTS, STATES])
+def test_what_has_an_effect_on_any_model(encoding):
     for options in (
         Options(),
         Options(temperature=0.5),
         Options(mode="greedy"),
         Options(num=2, length=3, prime_length=0, tempo=90.0),
+        Options(max_notes=4),
     ):
-        options.check_kind(kind, "element")
+        options.check_effect(encoding)
 
 
 def test_a_mode_sets_what_the_rules_read():
-    assert Options(temperature=0.7, top_k=5).sampling_settings() == {
+    assert Options(temperature=0.7, top_k=5).sampling_settings(most_at_once=12) == {
         "max_rests": 2,
         "max_repeats": 4,
         "max_silence": 16,
@@ -122,6 +129,7 @@ def test_a_mode_sets_what_the_rules_read():
     }
     assert Options(mode="greedy", temperature=0.7).sampling_settings()["temperature"] == 0
     assert Options(mode="best_of_three").sampling_settings()["top_k"] == 3
+    assert Options(max_notes=3).sampling_settings(most_at_once=12)["max_notes"] == 3
 
 
 def test_each_kind_of_elements_has_its_rules_in_order():
@@ -130,6 +138,7 @@ def test_each_kind_of_elements_has_its_rules_in_order():
 
     assert names("ids") == [
         "follow_grammar",
+        "limit_chords",
         "limit_rests",
         "limit_repeats",
         "temperature",
@@ -172,7 +181,7 @@ def test_a_rule_from_outside_brings_its_own_setting(monkeypatch):
     with pytest.raises(InputError, match=r"favour is -1\.0; expected at least 0"):
         cls(favour=-1.0)
     with pytest.raises(InputError, match=r"favour is 2\.5, which has no effect"):
-        cls(favour=2.5).check_kind("matrix", "step")
+        cls(favour=2.5).check_effect(STATES)
 
 
 def test_options_are_free_of_jax():

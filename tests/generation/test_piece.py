@@ -184,7 +184,7 @@ def test_a_prime_that_cannot_be_read(tokens, tmp_path):
         ("paper", {"seconds": 30.0}, r"weights for 16 steps; a prime of 8 and a piece of \d+"),
         ("paper", {"top_k": 3}, "top_k is 3, which has no effect on a model of steps"),
         ("paper", {"mode": "best_of_three"}, "mode is 'best_of_three', which has no effect"),
-        ("tokens", {"max_notes": 3}, "max_notes is 3, which has no effect on a model of tokens"),
+        ("tokens", {"max_silence": 3}, "max_silence is 3, which has no effect on a model of token"),
         ("tokens", {"mode": "predict"}, "mode is 'predict', which a TokenLSTM does not do"),
         ("tokens", {"prime_length": 4}, "the prime is 4 tokens; the model reads 8"),
         ("tied", {"prime_length": 9999}, r"none of the \d+ test songs has 9999 steps"),

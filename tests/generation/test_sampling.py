@@ -2,7 +2,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import VOCABULARY
 from numpy.testing import assert_allclose, assert_array_equal
 
 from musicjax.encodings.tokens import TokenEncoding
@@ -13,6 +12,7 @@ from musicjax.generation.sampling import History
 
 SHARES = np.array([0.1, 0.4, 0.2, 0.15, 0.1, 0.05])
 LOGITS = jnp.log(jnp.array([SHARES]))
+VOCABULARY = Vocabulary.build({Token((40, 60 + i)[-1 - i % 2 :], 12): 5 - i for i in range(5)})
 TOKENS = TokenEncoding(longest_rest=4, longest_note=16, instruments=False, vocabulary=VOCABULARY)
 
 
@@ -98,3 +98,9 @@ def test_no_more_notes_at_once_than_allowed():
         assert (logits[0, 0] == 3) == allowed
         assert logits[0, 1] == 0.5
     assert jax.nn.sigmoid(logits[0, 0]) == 0
+
+
+def test_no_chord_of_more_notes_than_allowed():
+    assert [len(token.pitches) for token in VOCABULARY.tokens] == [0, 1, 2, 1, 2, 1]
+    kept = SHARES * [1, 1, 0, 1, 0, 1]
+    assert_allclose(probabilities(max_notes=1), kept / kept.sum(), atol=1e-6)

@@ -37,7 +37,8 @@ class Sampler {
     for (let id = 1; id < logits.length; id++) {
       const stuck = id === last && this.repeats >= data.rules.max_repeats;
       const silent = this.rests >= data.rules.max_rests && reader.isRest(id);
-      weights[id] = stuck || silent || !reader.allowed(id) ? -Infinity : logits[id] / heat;
+      const allowed = reader.allowed(id) && !reader.crowds(id, data.rules.max_notes);
+      weights[id] = stuck || silent || !allowed ? -Infinity : logits[id] / heat;
       best = Math.max(best, weights[id]);
     }
     let sum = 0;

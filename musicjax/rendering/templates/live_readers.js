@@ -3,7 +3,8 @@
 //   time               until when all notes are known
 //   read(element)      goes on; returns notes [{start, end, pitch, velocity}], whose end is null if
 //                      the note sounds on: `ended` then says later which
-//   allowed(element)   whether it may come next
+//   allowed(id)        whether it may come next
+//   crowds(id, most)   whether more than `most` notes would sound by it
 //   elementsOf(notes)  of notes that were played: {start, end, pitch}, by start
 const READERS = {};
 const SOFT = 80; // velocity of what does not say it
@@ -34,6 +35,10 @@ READERS.tokens = class {
 
   allowed(id) {
     return id > 0;
+  }
+
+  crowds(id, most) {
+    return this.pitches[id].length > most;
   }
 
   read(id) {
@@ -82,6 +87,12 @@ READERS.events = class {
     if (!this.follow[this.kinds[this.last]][kind]) return false;
     if (kind === this.kind.Position) return this.values[id] > this.position && this.values[id] < this.points;
     return kind !== this.kind.Pitch || this.values[id] >= this.pitch;
+  }
+
+  crowds(id, most) {
+    const soundAfter = (points) => this.left.filter((left) => left > points).length;
+    if (this.kinds[id] === this.kind.Pitch) return soundAfter(0) >= most;
+    return this.kinds[id] === this.kind.Position && soundAfter(this.values[id] - Math.max(this.position, 0)) >= most;
   }
 
   unitsOf(points) {
