@@ -13,14 +13,17 @@ table; the last line is JSON.
 """
 
 import argparse
+import contextlib
 import json
 import os
+import pty
 import re
 import resource
 import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 
 from benchmarks import machine
@@ -40,6 +43,8 @@ def help_seconds(module: str) -> float:
 def first_step_seconds(cache: str, steps: int) -> float:
     """Seconds from the command to its first step; it is stopped after `steps`."""
     with tempfile.TemporaryDirectory() as workdir:
+        ours, theirs = pty.openpty()  # only a terminal of some width has a progress bar
+        termios.tcsetwinsize(theirs, (24, 80))
         start = time.perf_counter()
         process = subprocess.Popen(
             [
@@ -51,20 +56,25 @@ def first_step_seconds(cache: str, steps: int) -> float:
                 "--config.train.steps_per_call=1",
             ],
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=theirs,
             env=os.environ | {"JAX_COMPILATION_CACHE_DIR": cache},
         )
-        assert process.stderr is not None
+        os.close(theirs)
         seconds, said = None, b""
-        while done := os.read(process.stderr.fileno(), 4096):
-            said += done
-            step = max((int(number) for number in _PROGRESS.findall(said)), default=0)
-            if step and seconds is None:
-                seconds = time.perf_counter() - start
-            if step >= steps:
-                break
+        with contextlib.suppress(OSError):  # which is how a terminal ends
+            while done := os.read(ours, 4096):
+                said += done
+                step = max((int(number) for number in _PROGRESS.findall(said)), default=0)
+                if step and seconds is None:
+                    seconds = time.perf_counter() - start
+                if step >= steps:
+                    break
         process.send_signal(signal.SIGTERM)
-        process.communicate()
+        with contextlib.suppress(OSError):
+            while os.read(ours, 4096):  # what it says as it stops, lest it wait for us
+                pass
+        process.wait()
+        os.close(ours)
         if seconds is None:
             raise RuntimeError(f"no training step: {said.decode()[-500:]}")
         return seconds

@@ -7,13 +7,18 @@ import runpy
 import sys
 from pathlib import Path
 
-from musicjax.system import stop
+from musicjax.system import stop, streams
 
 COMMANDS = ("train", "encode", "evaluate", "generate", "compare", "listen", "export", "cache")
 
 
 def main() -> None:
     """Runs the command that the first word names, with the words after it."""
+    with streams.written():
+        _run()
+
+
+def _run() -> None:
     stop.catch()
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("--help", "-h", "help"):

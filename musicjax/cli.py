@@ -5,7 +5,6 @@ import dataclasses
 import errno
 import functools
 import os
-import select
 import sys
 import threading
 import typing
@@ -19,14 +18,13 @@ from ml_collections import config_flags
 from musicjax import config_file, readymade
 from musicjax.config import flat_fields
 from musicjax.errors import InputError, one_line
-from musicjax.system import limits, stop
+from musicjax.system import limits, stop, streams
 
 T = TypeVar("T")
 _CONFIG = "config"
 _HELP = f"--help={_CONFIG}"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _OUT_OF_MEMORY = "RESOURCE_EXHAUSTED: Out of memory"  # jax's
-_BROKEN_PIPE = 128 + 13  # what a shell makes of SIGPIPE
 
 
 def define_config() -> None:
@@ -105,7 +103,7 @@ def run(main: Callable, define_flags: Callable[[], None], *, arguments: bool = F
     the words that are no flags.
 
     An InputError, a wrong flag and a full disk each end it with one line and status 2; --debug
-    shows the traceback. Where what it prints is no longer read, as by `| head`, it ends quietly.
+    shows the traceback. What becomes of what it prints says musicjax.system.streams.written.
     SIGINT and SIGTERM end it as musicjax.system.stop says.
     """
     stop.catch()
@@ -121,13 +119,11 @@ def run(main: Callable, define_flags: Callable[[], None], *, arguments: bool = F
     def call(words: list[str]) -> None:
         limits.check()
         main(flags.FLAGS, *([words[1:]] if arguments else []))
-        sys.stdout.flush()
 
     try:
-        app.run(call, flags_parser=functools.partial(_parse, arguments=arguments))
+        with streams.written():
+            app.run(call, flags_parser=functools.partial(_parse, arguments=arguments))
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and _nobody_reads():
-            sys.exit(_BROKEN_PIPE)
         message = _message(error)
         # The flag may be unparsed here, so look at the command line itself.
         if message is None or "--debug" in sys.argv:
@@ -136,7 +132,8 @@ def run(main: Callable, define_flags: Callable[[], None], *, arguments: bool = F
         sys.exit(2)
     except SystemExit as ended:
         # absl ends --help with status 1.
-        sys.exit(0 if {"--help", "--helpfull", "--helpshort"} & set(sys.argv) else ended.code)
+        helped = ended.code == 1 and {"--help", "--helpfull", "--helpshort"} & set(sys.argv)
+        sys.exit(0 if helped else ended.code)
     except KeyboardInterrupt as stopped:
         stop.end(stopped)
 
@@ -144,18 +141,6 @@ def run(main: Callable, define_flags: Callable[[], None], *, arguments: bool = F
 def _thread_excepthook(arguments: threading.ExceptHookArgs) -> None:
     if arguments.exc_value is None or _message(arguments.exc_value) is None:
         threading.__excepthook__(arguments)
-
-
-def _nobody_reads() -> bool:
-    """Whether it is standard output whose reader is gone; it is then given up."""
-    if hasattr(select, "poll"):
-        poll = select.poll()
-        poll.register(sys.stdout, select.POLLERR)
-        if not poll.poll(0):
-            return False
-    # Or else Python says so once more when it ends.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return True
 
 
 def _message(error: BaseException) -> str | None:

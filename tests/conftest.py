@@ -1,12 +1,20 @@
 """Data that the tests make themselves."""
 
 import dataclasses
+import importlib.metadata
 import os
 import tempfile
 from pathlib import Path
 
 # The log tells of every CPU feature otherwise.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Most of the tests' time is compilation: by these it is half, in the processes that they start too.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones have no such emitters
+    os.environ["XLA_FLAGS"] = (
+        os.environ.get("XLA_FLAGS", "")
+        + " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    )
 
 import hypothesis
 import jax
@@ -27,10 +35,13 @@ from musicjax.training import compilation_cache
 hypothesis.settings.register_profile("musicjax", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("musicjax")
 
-# Most of the tests' time is compilation. The command lines, run as processes, compile in full.
-jax.config.update("jax_disable_most_optimizations", True)
 # Two devices, so that sharing a batch can be tried.
 jax.config.update("jax_num_cpu_devices", 2)
+# What is not a number is an error.
+jax.config.update("jax_debug_nans", True)
+
+# For a process that is to compile as a user's does.
+IN_FULL = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0", "XLA_FLAGS": ""}
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "midi"
@@ -100,6 +111,13 @@ def chorales(_own_cache) -> dict[str, Path]:
     files = open_source("chorales").find()
     _own_cache.setenv("XDG_CACHE_HOME", own)
     return {file.name: file.path for file in files}
+
+
+@pytest.fixture
+def _strict():
+    """No type is promoted that is not written. Not for all tests, as optax's optimizers do it."""
+    with jax.numpy_dtype_promotion("strict"):
+        yield
 
 
 @pytest.fixture

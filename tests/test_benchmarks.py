@@ -28,6 +28,7 @@ def test_pytorchs_loop_over_notes_is_our_sampling(variant):
     rng = np.random.default_rng(0)
     states = np.zeros((pieces, layout.notes, layout.bits), np.float32)
     their_carry, our_carries = None, network.initial_carries(pieces)
+    panels = network.panels()
 
     def rules(logits, num_notes):
         history = sampling.History(states, None, None, num_notes)
@@ -36,9 +37,9 @@ def test_pytorchs_loop_over_notes_is_our_sampling(variant):
     for t in range(3):
         positions = np.full(pieces, (t - 1) % 16)
         noise = rng.random((layout.notes, pieces, layout.bits), np.float32)
-        our_carries, x = network.step_over_time(our_carries, states, positions)
+        our_carries, x = network.step_over_time(our_carries, states, positions, panels.time)
         drawn, _, logits = network.draw_notes(
-            x, noise[:, None], network.note_lstms_at(t), rules=rules
+            x, noise[:, None], *network.note_lstms_at(t, panels.note), rules=rules
         )
         their_carry, theirs, their_logits = step(
             *(torch.tensor(array) for array in (states, positions, noise)),

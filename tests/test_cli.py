@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import os
 import subprocess
 import sys
 
@@ -134,6 +135,32 @@ def test_a_reader_that_is_gone_ends_it_quietly():
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 141
+
+
+@pytest.mark.parametrize(
+    "words", [("-c", PROGRAM, "--help"), ("-m", "musicjax", "--version")], ids=["help", "version"]
+)
+def test_where_nobody_reads_what_is_printed_last(words):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "status", "said"),
+    [
+        (">/dev/full", 2, "error: no space left on the device of standard output\n"),
+        (">&-", 0, ""),
+        (">/dev/null 2>&-", 0, ""),
+    ],
+)
+def test_standard_output_that_is_full_or_closed(redirection, status, said):
+    command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-c", PROGRAM]
+    environment = os.environ | {"PYTHONUNBUFFERED": ""}
+    done = subprocess.run(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (status, said)
 
 
 def test_a_broken_pipe_that_is_not_the_output_is_an_error_of_musicjax():

@@ -22,10 +22,7 @@ EXTENSION = ROOT / "tests" / "extension"
 @pytest.fixture(scope="module")
 def run():
     """Runs a command of musicjax with the extension installed."""
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(EXTENSION), str(ROOT)]),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # as in conftest.py
-    }
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(EXTENSION), str(ROOT)])}
 
     def run(command, *arguments):
         return subprocess.run(

@@ -27,25 +27,27 @@ from musicjax.training.run import train_and_evaluate
 pytestmark = pytest.mark.slow  # left out by scripts/test.sh --quick
 
 SOAK = int(os.environ.get("SOAK", "1"))
+# What is broken at random, and how many steps come between saves: a model of each kind, and in the
+# quick form one of them.
+CONFIGS = {"vocab:tiny": 8, "nsm:tiny_best": 2, "events:tiny": 4}
 EPOCHS = 2
 # Of a line of metrics.jsonl, what depends on the clock.
 _TIMES = ("seconds", "examples_per_second")
 
 
-def command(source: Path, folder: Path) -> list[str]:
-    config = f"--config={ROOT}/configs/vocab.py:tiny"
+def command(config: str, source: Path, folder: Path) -> list[str]:
     fields = {"data.source": source, "data.least_notes": 1, "train.epochs": EPOCHS}
     # So that a kill may come in the midst of a save: they come one upon another.
-    fields |= {"train.checkpoint_minutes": 0.0, "train.steps_per_call": 3}
+    fields |= {"train.checkpoint_minutes": 0.0, "train.steps_per_call": CONFIGS[config]}
     flags = [f"--config.{name}={value}" for name, value in fields.items()]
-    return [sys.executable, "-m", "musicjax.train", config, f"--workdir={folder}", *flags]
+    words = [sys.executable, "-m", "musicjax.train", f"--config={config}", f"--workdir={folder}"]
+    return [*words, *flags]
 
 
-def start(source: Path, folder: Path, **environment: str) -> subprocess.Popen:
+def start(config: str, source: Path, folder: Path) -> subprocess.Popen:
     return subprocess.Popen(
-        command(source, folder),
+        command(config, source, folder),
         cwd=ROOT,
-        env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -57,35 +59,52 @@ def of_the_music(folder: Path) -> list[dict]:
     return [{k: v for k, v in line.items() if k not in _TIMES} for line in lines(folder)]
 
 
+@pytest.fixture(scope="module", params=list(CONFIGS)[: None if SOAK > 1 else 1])
+def config(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def source(folder, tmp_path_factory):
+def source(config, folder, tmp_path_factory):
     """A corpus folder: to encode songs anew each time takes longer than to train."""
-    path, config = tmp_path_factory.mktemp("faults") / "corpus", config_of(folder)
-    build.encode_corpus(build.make_plan(config.data), path, number_of_workers=0)
+    path = tmp_path_factory.mktemp("faults") / "corpus"
+    data = config_of(folder, *config.split(":")).data
+    build.encode_corpus(build.make_plan(data), path, number_of_workers=0)
     return path
 
 
 @pytest.fixture(scope="module")
-def unbroken(source, tmp_path_factory):
+def unbroken(config, source, tmp_path_factory):
     """A run, and the seconds that it took; more than others, which find its compiled programs."""
     path, started = tmp_path_factory.mktemp("unbroken") / "run", time.monotonic()
-    process = start(source, path)
-    _, errors = process.communicate(timeout=120)
+    process = start(config, source, path)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     return path, time.monotonic() - started
 
 
-def broken(source: Path, run: Path, kind: int, seconds: float) -> None:
-    """Starts a run, and stops it by a signal after so many seconds."""
-    process = start(source, run)
+def _catches_signals(process: subprocess.Popen) -> bool:
+    """Whether it has imported what ends it by them; true where the system cannot tell."""
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+    except FileNotFoundError:
+        return True
+    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
+
+
+def broken(process: subprocess.Popen, kind: int, seconds: float) -> bool:
+    """Sends a run a signal after so many seconds; whether it had not ended by then."""
+    while process.poll() is None and not _catches_signals(process):
+        time.sleep(0.01)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=seconds)
     sent = time.monotonic()
     process.send_signal(kind)
     output, errors = process.communicate(timeout=60)
-    # It had ended by then, or Python was being taken down, which catches no signals.
+    # Or Python was being taken down, which catches no signals.
     if process.returncode == 0 or "Make music with" in output:
-        return
+        return False
     if kind == signal.SIGKILL:
         assert process.returncode == -kind, errors
     else:
@@ -93,21 +112,33 @@ def broken(source: Path, run: Path, kind: int, seconds: float) -> None:
         assert len(errors.splitlines()) == 1, errors
         assert errors.startswith("stopped")
         assert time.monotonic() - sent < 5
+    return True
 
 
-def test_a_run_that_is_broken_at_random_is_what_an_unbroken_one_is(source, unbroken, tmp_path):
+def test_a_run_that_is_broken_at_random_is_what_an_unbroken_one_is(
+    config, source, unbroken, tmp_path
+):
+    """SOAK kills and as many interrupts that come in time; parameters and losses are the same bit
+    for bit, so the data came in the same order.
+    """
     path, seconds = unbroken
     rng = random.Random(0)
-    for number in range(SOAK):
-        run = tmp_path / str(number)
-        for kind in (signal.SIGKILL, rng.choice((signal.SIGINT, signal.SIGTERM))):
-            broken(source, run, kind, rng.uniform(0.1, 0.8) * seconds)
-        process = start(source, run)
-        _, errors = process.communicate(timeout=120)
+    kills = interrupts = training = 0
+    while min(kills, interrupts) < SOAK:
+        run = tmp_path / "run"
+        # One that finds its compiled programs takes half of that time.
+        killed = broken(start(config, source, run), signal.SIGKILL, rng.uniform(0, 0.45) * seconds)
+        kills += killed
+        training += killed and any(run.glob("checkpoints/*/SHA256SUMS"))
+        interrupt = rng.choice((signal.SIGINT, signal.SIGTERM))
+        interrupts += broken(start(config, source, run), interrupt, rng.uniform(0, 0.45) * seconds)
+        process = start(config, source, run)
+        _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
         assert_same_parameters(path, run)
         assert of_the_music(path) == of_the_music(run)
         shutil.rmtree(run)
+    print(f"{config}: {kills} kills, {training} of them after a save; {interrupts} interrupts")
 
 
 def test_a_second_trainer_is_refused_and_a_lock_ends_with_its_process(folder, tmp_path):
@@ -135,7 +166,7 @@ def test_a_second_trainer_is_refused_and_a_lock_ends_with_its_process(folder, tm
     assert not (run / ".trainer").exists()
 
 
-def test_a_disk_that_is_full_costs_no_checkpoint(source, unbroken, tmp_path):
+def test_a_disk_that_is_full_costs_no_checkpoint(config, source, unbroken, tmp_path):
     """A small file system in a mount namespace of its own; what is on it is copied out."""
     path, _ = unbroken
     small, kept = tmp_path / "small", tmp_path / "kept"
@@ -152,14 +183,14 @@ def test_a_disk_that_is_full_costs_no_checkpoint(source, unbroken, tmp_path):
     files = [file for file in checkpoint.rglob("*") if file.is_file()]
     pages = sum(-(-file.stat().st_size // 4096) for file in files)
     # Room for the songs and two checkpoints, not for the four of a moment.
+    training = shlex.join(command(config, source, small / "run"))
     script = (
-        f"{mount.format(8 * pages + 160)} && {{ {shlex.join(command(source, small / 'run'))};"
+        f"{mount.format(8 * pages + 160)} && {{ {training};"
         f" status=$?; cp -a {small}/run {kept}; exit $status; }}"
     )
     done = subprocess.run(
         [*namespace, "sh", "-c", script],
         cwd=ROOT,
-        env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
         capture_output=True,
         text=True,
         check=False,
@@ -169,8 +200,8 @@ def test_a_disk_that_is_full_costs_no_checkpoint(source, unbroken, tmp_path):
     assert len(done.stderr.splitlines()) == 1
     assert workdir.load_trained(kept, "last").step > 0
     # Where there is room, the same command goes on.
-    process = start(source, kept)
-    output, errors = process.communicate(timeout=120)
+    process = start(config, source, kept)
+    output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert "going on from step" in output
     assert_same_parameters(path, kept)

@@ -73,6 +73,11 @@ def test_a_report_of_what_these_songs_can_feed(reproduce, tmp_path, monkeypatch,
     assert "epoch" not in capsys.readouterr().out.replace("epochs", "")
     assert "<audio controls" in (tmp_path / "report.html").read_text()
 
+    (tmp_path / "styles/result.json").write_text('{"status": "done"')
+    reproduce("styles")
+    assert "styles/result.json is damaged (" in capsys.readouterr().err
+    assert results(tmp_path)["styles"]["status"] == "impossible"
+
     with pytest.raises(InputError, match=r"holds a report with scale .*; give another --output"):
         reproduce("styles", scale="cpu")
     with pytest.raises(InputError, match="table is 'years'; expected a file"):

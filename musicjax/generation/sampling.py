@@ -74,7 +74,7 @@ def limit_silence(
     """After `max_silence` silent elements, notes get likelier with each more: their logits rise
     by 1.
     """
-    excess = jnp.maximum(history.rests - settings["max_silence"], 0)[:, None]
+    excess = jnp.maximum(history.rests - settings["max_silence"], 0)[:, None].astype(logits.dtype)
     return logits + jnp.where(jnp.arange(logits.shape[-1]) == 0, excess, 0.0)
 
 

@@ -73,17 +73,26 @@ class BiaxialSettings(LSTMSettings):
             expect(sizes[-1] == bits, "model.note_sizes", sizes, f"{bits} last, as the output")
 
 
+class StepPanels(NamedTuple):
+    """LSTMBank.panels of each LSTM along time and along the notes, made once for many steps."""
+
+    time: Sequence[jax.Array | None]
+    note: Sequence[jax.Array | None]
+
+
 class BiaxialCarry(NamedTuple):
     """What is carried from step to step.
 
     Attributes:
         time: of each LSTM along time, arrays [K, M, H].
+        panels: of each LSTM, along time and along the notes: of LSTMBank.panels.
         last: the last step, not yet read, float32 [B, N, C].
         position: int32 [B], its place in the bar.
         step: int32 [], the number of the step to come, which may have weights of its own.
     """
 
     time: list[LSTMCarry]
+    panels: StepPanels
     last: jax.Array
     position: jax.Array
     step: jax.Array
@@ -161,7 +170,7 @@ class BiaxialNetwork(nnx.Module):
         x = self.over_time(states, positions, dropout_key)
         if self.settings.feedback == "sample" and dropout_key is not None:
             noise = jax.random.uniform(jax.random.fold_in(dropout_key, 99), (*x.shape[:3], c))
-            bits, *_ = self.draw_notes(x, noise, list(self.note_lstms), dropout_key)
+            bits, *_ = self.draw_notes(x, noise, list(self.note_lstms), dropout_key=dropout_key)
             bits = lax.stop_gradient(bits)
         else:
             bits = jnp.transpose(target, (2, 1, 0, 3)).reshape(n, *x.shape[1:3], c).astype(x.dtype)
@@ -190,8 +199,24 @@ class BiaxialNetwork(nnx.Module):
             return jnp.moveaxis(x.reshape(t, b, n, -1), 2, 0).reshape(n, 1, t * b, -1)
         return x  # [K = N, T, B, H] of these LSTMs is [N, K = T, M = B, H] of those along notes
 
+    def panels(self) -> StepPanels:
+        """Of step_over_time and draw_notes."""
+        w_x: list[jax.Array | None] = [None] * len(self.time_lstms)
+        if not self.settings.tied:
+            silence = jnp.zeros((1, 1, self.layout.notes, self.layout.bits))
+            w_x[0] = self._note_terms(silence, jnp.zeros((1, 1), jnp.int32)).w_x
+        first, *upper_layers = self.note_lstms
+        return StepPanels(
+            [lstm.panels(w) for lstm, w in zip(self.time_lstms, w_x, strict=True)],
+            [first.panels(self._split(first)[1]), *(lstm.panels() for lstm in upper_layers)],
+        )
+
     def step_over_time(
-        self, carries: list[LSTMCarry], states: jax.Array, positions: jax.Array
+        self,
+        carries: list[LSTMCarry],
+        states: jax.Array,
+        positions: jax.Array,
+        panels: Sequence[jax.Array | None],
     ) -> tuple[list[LSTMCarry], jax.Array]:
         """One step of over_time.
 
@@ -199,19 +224,22 @@ class BiaxialNetwork(nnx.Module):
             carries: each layer's, from `initial_carries`.
             states: [B, N, C].
             positions: int [B].
+            panels: each layer's.
         Returns:
             the carries after, and the last layer's output [N, 1, B, H].
         """
         b, n, _ = states.shape
-        states, positions, first = states[:, None], positions[:, None], self.time_lstms[0]
+        states, positions = states[:, None], positions[:, None]
+        first, *upper_layers = self.time_lstms
         if self.settings.tied:
-            projected = first.project(self._features(states, positions))
+            features = self._features(states, positions)[:, 0]
+            after = [first.step(features, carries[0], panels[0])]
         else:
-            projected = self._note_terms(states, positions).product()
-        after = []
-        for layer, (lstm, carry) in enumerate(zip(self.time_lstms, carries, strict=True)):
-            projected = projected if layer == 0 else lstm.project(after[-1].h[:, None])
-            after.append(lstm.step(projected[:, 0], carry))
+            features, w_x, _ = self._note_terms(states, positions)
+            nothing = jnp.zeros_like(first.b[...])[:, None]
+            after = [first.step(features[:, 0], carries[0], panels[0], w_x, nothing)]
+        for lstm, carry, each in zip(upper_layers, carries[1:], panels[1:], strict=True):
+            after.append(lstm.step(after[-1].h, carry, each))
         h = after[-1].h
         if self.settings.tied:
             return after, jnp.swapaxes(h.reshape(b, n, -1), 0, 1)[:, None]
@@ -235,18 +263,27 @@ class BiaxialNetwork(nnx.Module):
         zeros = [jnp.zeros((k, m, lstm.w_h.shape[1])) for lstm in self.time_lstms]
         return [LSTMCarry(zero, zero) for zero in zeros]
 
-    def note_lstms_at(self, step: jax.Array) -> list[LSTMBank]:
-        """The LSTMs along the notes with the weights of one step."""
+    def note_lstms_at(
+        self, step: jax.Array, panels: Sequence[jax.Array | None]
+    ) -> tuple[list[LSTMBank], list[jax.Array | None]]:
+        """The LSTMs along the notes with the weights of one step, and their panels."""
+        both = list(self.note_lstms), list(panels)
         if self.settings.tied:
-            return list(self.note_lstms)
+            return both
         pick = lambda weights: lax.dynamic_index_in_dim(weights, step, keepdims=True)  # noqa: E731
-        return [jax.tree.map(pick, lstm) for lstm in self.note_lstms]
+        return jax.tree.map(pick, both)
+
+    def _split(self, first: LSTMBank) -> tuple[jax.Array, jax.Array]:
+        """w_x of the first LSTM along the notes: of the LSTMs along time, and of the note below."""
+        size = first.w_x.shape[1] - self.feedback_bits
+        return first.w_x[:, :size], first.w_x[:, size:]
 
     def draw_notes(
         self,
         x: jax.Array,
         noise: jax.Array,
         lstms: Sequence[LSTMBank],
+        panels: Sequence[jax.Array | None] = (),
         dropout_key: jax.Array | None = None,
         rules: Rules | None = None,
         given: Given | None = None,
@@ -257,6 +294,7 @@ class BiaxialNetwork(nnx.Module):
             x: of over_time, [N, K, M, H].
             noise: uniform in 0..1, [N, K, M, C]: a bit is 1 where it is below the probability.
             lstms: along the notes.
+            panels: of each LSTM, for the C++.
             dropout_key: as in __call__.
             rules: to be applied to each note's logits [M, C], where K is 1.
             given: what the notes may do, where K is 1.
@@ -265,10 +303,11 @@ class BiaxialNetwork(nnx.Module):
         """
         n, k, m, _ = x.shape
         first, *upper_layers = lstms
-        split = first.w_x.shape[1] - self.feedback_bits
-        w_x, w_below = first.w_x[:, :split], first.w_x[:, split:]
+        first_panels, *upper_panels = panels or [None] * len(lstms)
+        w_x, w_below = self._split(first)
         # One product for all notes: only what comes from the note below is sequential.
-        projected = jnp.einsum("nkmf,kfg->nkmg", x, w_x) + first.b[...][:, None]
+        projected = lax.optimization_barrier(jnp.swapaxes(x, 0, 1).reshape(k, n * m, -1)) @ w_x
+        projected = jnp.swapaxes(projected.reshape(k, n, m, -1) + first.b[:, None, None], 0, 1)
         sizes = [(k, n, m, lstm.w_h.shape[1]) for lstm in lstms]  # axes as in __call__
         masks = [self._drop(jnp.ones(s), 10 + i, dropout_key) for i, s in enumerate(sizes)]
         masks = [jnp.swapaxes(mask, 0, 1) for mask in masks]
@@ -276,12 +315,11 @@ class BiaxialNetwork(nnx.Module):
         def note(carry, inputs):
             carries, below, num_notes = carry
             projected, index, noise, masks, here = inputs
-            if self.feedback_bits:
-                projected += jnp.einsum("kmc,kcg->kmg", below, w_below)
-            after = [first.step(projected, carries[0])]
-            for lstm, lstm_carry, mask in zip(upper_layers, carries[1:], masks, strict=False):
-                above = lstm.project((after[-1].h * mask)[:, None])[:, 0]
-                after.append(lstm.step(above, lstm_carry))
+            below = below[..., : self.feedback_bits]
+            after = [first.step(below, carries[0], first_panels, w_below, projected)]
+            upper = zip(upper_layers, carries[1:], upper_panels, masks, strict=False)
+            for lstm, lstm_carry, each, mask in upper:
+                after.append(lstm.step(after[-1].h * mask, lstm_carry, each))
             output = self._output((after[-1].h * masks[-1])[None], index)[0]
             logits = self.logits(output)
             if rules is not None:
@@ -291,7 +329,8 @@ class BiaxialNetwork(nnx.Module):
             else:
                 drawn = _draw_given(logits, noise, Given(*here, follow=given.follow))
             bits = drawn.astype(jnp.float32)
-            return (after, bits, num_notes + drawn[..., 0]), (bits, logits, output)
+            num_notes = num_notes + drawn[..., 0].astype(jnp.int32)
+            return (after, bits, num_notes), (bits, logits, output)
 
         zeros = [jnp.zeros(mask.shape[1:]) for mask in masks]
         num_notes = jnp.zeros((k, m), jnp.int32)
@@ -539,14 +578,14 @@ class Biaxial(Model):
         batch, length = prime.shape[:2]
         steps = jnp.swapaxes(prime, 0, 1).astype(jnp.float32)
         steps = jnp.concatenate([jnp.zeros_like(steps, shape=(1, *steps.shape[1:])), steps])
-        positions = jnp.swapaxes(positions, 0, 1)
+        positions, panels = jnp.swapaxes(positions, 0, 1), network.panels()
 
         def read(carries, inputs):
-            return network.step_over_time(carries, *inputs)[0], None
+            return network.step_over_time(carries, *inputs, panels.time)[0], None
 
         start = network.initial_carries(batch)
         carries, _ = lax.scan(read, start, (steps[:-1], positions[:length]))
-        return BiaxialCarry(carries, steps[-1], positions[length], jnp.int32(length))
+        return BiaxialCarry(carries, panels, steps[-1], positions[length], jnp.int32(length))
 
     def sample_step(
         self, params: Params, carry: Carry, keys: jax.Array, position: jax.Array, rules: Rules
@@ -567,13 +606,14 @@ class Biaxial(Model):
         given: Given | None = None,
     ) -> tuple[BiaxialCarry, tuple[jax.Array, jax.Array, jax.Array]]:
         """The carry after the next step, which is its `last`, and what draw_notes says of it."""
-        carries, x = network.step_over_time(carry.time, carry.last, carry.position)
+        panels = carry.panels
+        carries, x = network.step_over_time(carry.time, carry.last, carry.position, panels.time)
         shape = (len(x), 1, carry.last.shape[-1])
         noise = jax.vmap(lambda key: jax.random.uniform(key, shape), out_axes=2)(keys)
-        lstms = network.note_lstms_at(carry.step)
-        drawn = network.draw_notes(x, noise, lstms, rules=rules, given=given)
+        at = network.note_lstms_at(carry.step, panels.note)
+        drawn = network.draw_notes(x, noise, *at, rules=rules, given=given)
         element = jnp.swapaxes(drawn[0][:, 0], 0, 1)
-        return BiaxialCarry(carries, element, position, carry.step + 1), drawn
+        return BiaxialCarry(carries, panels, element, position, carry.step + 1), drawn
 
     def constrained_step(
         self,
@@ -604,7 +644,7 @@ class Biaxial(Model):
             return pieces[:, rows].reshape(k, -1, hidden)
 
         time = jax.tree.map(pick, carry.time)
-        return BiaxialCarry(time, carry.last[rows], carry.position[rows], carry.step)
+        return carry._replace(time=time, last=carry.last[rows], position=carry.position[rows])
 
     def predict(self, params: Params, batch: Batch) -> jax.Array:
         """See Model. bool [B, T, N, C]; of the notes below each note it knows what it expects of

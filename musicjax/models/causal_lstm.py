@@ -214,7 +214,8 @@ class CausalLSTM(Categorical):
             state = self.encoding.read(state, each)
             return state, state
 
-        start = jnp.asarray(self.encoding.grammar(len(ids)))
+        start = jnp.asarray(self.encoding.grammar(1))
+        start = jnp.broadcast_to(start, (ids.shape[0], start.shape[1]))
         end, states = jax.lax.scan(read, start, ids.T)
         return end, self._context(jnp.swapaxes(states, 0, 1))
 

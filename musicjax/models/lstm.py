@@ -433,8 +433,36 @@ class LSTMBank(nnx.Module):
         """Not where there is no GPU, so that a model trained with it makes music anywhere."""
         return self.kernel == "cudnn" and jax.default_backend() == "gpu"
 
-    def step(self, projected: jax.Array, carry: LSTMCarry) -> LSTMCarry:
-        """One step of each. projected: [K, B, G]; the carry's arrays are [K, B, H]."""
+    def panels(self, w_x: jax.Array | None = None) -> jax.Array | None:
+        """The weights as `step` reads them by the C++ for CPUs, to be kept for many steps: [K,
+        panels, F + H, columns]; None where XLA takes the step. w_x: in place of the bank's own.
+        """
+        if not self.uses_native or jnp.result_type(float) != jnp.float32:
+            return None
+        w_x = self.w_x[...] if w_x is None else w_x
+        return lstm_cpu.panels(jnp.concatenate([w_x, self.w_h[...]], axis=1))
+
+    def step(
+        self,
+        x: jax.Array,
+        carry: LSTMCarry,
+        panels: jax.Array | None = None,
+        w_x: jax.Array | None = None,
+        added: jax.Array | None = None,
+    ) -> LSTMCarry:
+        """One step of each.
+
+        Args:
+            x: [K, B, F].
+            carry: arrays [K, B, H].
+            panels: of `panels`, of the same w_x.
+            w_x: in place of the bank's own.
+            added: [K, R, G], in place of b: to row b is added its row b % R; R is 1 or B by XLA.
+        """
+        added = self.b[...][:, None] if added is None else added
+        if panels is not None:
+            return LSTMCarry(*lstm_cpu.step(added, x, panels, *carry))
+        projected = jnp.einsum("kbf,kfg->kbg", x, self.w_x[...] if w_x is None else w_x) + added
         return jax.vmap(_cell)(projected, carry, self.w_h[...])[0]
 
 
@@ -476,12 +504,16 @@ class LSTM(LSTMBank):
         h, last = self._read(self._terms(jnp.swapaxes(x, 0, 1)[None]), LSTMCarry(zeros, zeros))
         return jnp.swapaxes(h[0], 0, 1), LSTMCarry(last.h[0], last.c[0])
 
-    def advance(self, x: jax.Array, carry: LSTMCarry) -> LSTMCarry:
-        """One step in one direction. x: [B, F]; the carry's arrays are [B, H].
+    def advance(self, x: jax.Array, carry: LSTMCarry, panels: jax.Array | None = None) -> LSTMCarry:
+        """One step in one direction. x: [B, F]; the carry's arrays are [B, H]; panels as in `step`.
 
-        Without the axis of LSTMs: with it XLA transposes the weights in each step.
+        By XLA without the axis of LSTMs: with it, it transposes the weights in each step.
         """
-        return _cell(x @ self.w_x[0] + self.b[0], carry, self.w_h[0])[0]
+        if panels is None:
+            return _cell(x @ self.w_x[0] + self.b[0], carry, self.w_h[0])[0]
+        h, c = carry
+        h, c = self.step(x[None], LSTMCarry(h[None], c[None]), panels)
+        return LSTMCarry(h[0], c[0])
 
 
 def dropout(x: jax.Array, share: float, layer: int, key: jax.Array | None) -> jax.Array:

@@ -33,16 +33,18 @@ using Array = ffi::Buffer<ffi::F32>;
 using Result = ffi::Result<Array>;
 
 #if defined(__AVX512F__)
-constexpr int kLanes = 16, kVectors = 3, kRows = 8;  // 24 of 32 registers hold sums
+constexpr int kLanes = 16, kVectors = 3, kRows = 8, kStepRows = 6;  // 24 of 32 registers hold sums
 #elif defined(__AVX__)
-constexpr int kLanes = 8, kVectors = 2, kRows = 6;  // 12 of 16
+constexpr int kLanes = 8, kVectors = 2, kRows = 6, kStepRows = 3;  // 12 of 16
 #else
-constexpr int kLanes = 4, kVectors = 4, kRows = 6;  // 24 of NEON's 32
+constexpr int kLanes = 4, kVectors = 4, kRows = 6, kStepRows = 6;  // 24 of NEON's 32
 #endif
 constexpr int kPanel = kLanes * kVectors;  // columns
 constexpr Index kTaskRows = 8 * kRows;     // at most
+constexpr Index kStepTaskRows = 32 * kStepRows;  // at most, so that they stay in the cache
 // Rows, of several steps, after which w's gradient is added up; and if that is itself large.
 constexpr Index kSumRows = 192, kLargeSumRows = 768, kLarge = 1 << 17;
+constexpr Index kWorthSharing = 1 << 20;  // multiplications of a step, for threads to share it
 
 using Vector = float __attribute__((vector_size(4 * kLanes), aligned(4)));
 using Integers = int32_t __attribute__((vector_size(4 * kLanes)));
@@ -113,18 +115,14 @@ void pack(Matrix from, Index depth, Index columns, float* to) {
     }
 }
 
-// kRows or fewer rows of `a` times a panel.
-template <int rows>
-void sums(Index depth, Matrix a, const float* panel, Vector (&sum)[rows][kVectors]) {
-  for (auto& row : sum)
-    for (Vector& x : row) x = Vector{};
-  for (Index k = 0; k < depth; ++k, panel += kPanel) {
-    Vector weights[kVectors];
-    for (int v = 0; v < kVectors; ++v) weights[v] = load(panel + v * kLanes);
-    for (int r = 0; r < rows; ++r) {
-      const Vector x = Vector{} + *a.at(r, k);
-      for (int v = 0; v < kVectors; ++v) sum[r][v] += x * weights[v];
-    }
+// Adds column k of some rows of `a` times so many vectors of weights.
+template <int rows, int vectors>
+void add_column(Matrix a, Index k, const float* from, Vector (&sum)[rows][vectors]) {
+  Vector weights[vectors];
+  for (int v = 0; v < vectors; ++v) weights[v] = load(from + v * kLanes);
+  for (int r = 0; r < rows; ++r) {
+    const Vector x = Vector{} + *a.at(r, k);
+    for (int v = 0; v < vectors; ++v) sum[r][v] += x * weights[v];
   }
 }
 
@@ -141,8 +139,9 @@ void multiply(Matrix a, Index rows, Index depth, const float* packed, Index colu
   for (Index start = 0; start < columns; start += kPanel, packed += depth * kPanel)
     for (Index r = 0; r < rows; r += kRows)
       with_rows(rows - r, [&](auto block) {
-        Vector sum[block.value][kVectors];
-        sums<block.value>(depth, {a.at(r, 0), a.row, a.column}, packed, sum);
+        Vector sum[block.value][kVectors] = {};
+        const Matrix some{a.at(r, 0), a.row, a.column};
+        for (Index k = 0; k < depth; ++k) add_column(some, k, packed + k * kPanel, sum);
         for (int i = 0; i < block.value; ++i)
           for (int v = 0; v < kVectors; ++v) {
             const Index column = start + v * kLanes, count = columns - column;
@@ -177,9 +176,9 @@ void share(ffi::ThreadPool& pool, Index tasks, Work work) {
 }
 
 // A buffer of this thread, kept: fresh pages would cost more than the arithmetic.
-template <int slot>
-float* scratch(Index size) {
-  thread_local std::vector<float> buffer;
+template <int slot, class T = float>
+T* scratch(Index size) {
+  thread_local std::vector<T> buffer;
   if (static_cast<Index>(buffer.size()) < size) buffer.resize(size);
   return buffer.data();
 }
@@ -236,6 +235,15 @@ const float* packed_weights(ffi::ThreadPool& pool, const Shape& s, const float* 
   return packed;
 }
 
+// Activated gates of a vector of units, and c and h after them.
+struct Gates {
+  Vector i, f, g, o;
+  Gates(Vector i, Vector f, Vector g, Vector o)
+      : i(sigmoid(i)), f(sigmoid(f)), g(tanh(g)), o(sigmoid(o)) {}
+  Vector c(Vector before) const { return f * before + i * g; }
+  Vector h(Vector c) const { return o * tanh(c); }
+};
+
 // h of all steps and the last c; for the backward pass gates and c of all steps, too.
 // x [K, T, B, F], w [K, U, G], h and c [K, B, H].
 ffi::Error forward(ffi::ThreadPool pool, Array x, Array w, Array h_first, Array c_first,
@@ -260,16 +268,15 @@ ffi::Error forward(ffi::ThreadPool pool, Array x, Array w, Array h_first, Array 
         for (Index j = 0; j < s.H; j += kLanes) {
           const float* z = before + r * width + j;
           const Index n = s.H - j, at = r * s.H + j;
-          const Vector i = sigmoid(load(z, n)), f = sigmoid(load(z + s.H, n));
-          const Vector g = tanh(load(z + 2 * s.H, n)), o = sigmoid(load(z + 3 * s.H, n));
-          const Vector c_now = f * load(c + at, n) + i * g, h_now = o * tanh(c_now);
+          const Gates of(load(z, n), load(z + s.H, n), load(z + 2 * s.H, n), load(z + 3 * s.H, n));
+          const Vector c_now = of.c(load(c + at, n)), h_now = of.h(c_now);
           store(c + at, c_now, n);
           store(h + at, h_now, n);
           store(u + r * s.U + s.F + j, h_now, n);
           if (gates == nullptr) continue;
           float* kept = task.of(gates, s.G, t) + r * s.G + j;
-          store(kept, i, n), store(kept + s.H, f, n);
-          store(kept + 2 * s.H, g, n), store(kept + 3 * s.H, o, n);
+          store(kept, of.i, n), store(kept + s.H, of.f, n);
+          store(kept + 2 * s.H, of.g, n), store(kept + 3 * s.H, of.o, n);
           store(task.of(cells, s.H, t) + at, c_now, n);
         }
     }
@@ -286,6 +293,75 @@ ffi::Error keep(ffi::ThreadPool pool, Array x, Array w, Array h_first, Array c_f
                 Result c_last, Result gates, Result cells) {
   return forward(pool, x, w, h_first, c_first, hidden, c_last, gates->typed_data(),
                  cells->typed_data());
+}
+
+// Adds some rows of u = [x, h] times a panel to the gates; of x by the columns that are listed. Not
+// inlined, for it needs all registers.
+template <int rows>
+__attribute__((noinline)) void add_gates(Matrix u, Index F, Index U, const int32_t* used,
+                                         Index count, const float* panel,
+                                         Vector (&gates)[rows][4]) {
+  Vector sum[rows][4];
+  std::memcpy(sum, gates, sizeof(sum));
+  for (Index i = 0; i < count; ++i) add_column(u, used[i], panel + used[i] * 4 * kLanes, sum);
+  for (Index k = F; k < U; ++k) add_column(u, k, panel + k * 4 * kLanes, sum);
+  std::memcpy(gates, sum, sizeof(sum));
+}
+
+// One step: h and c after it. Its weights come packed and are kept from call to call, each panel
+// those of the four gates of a vector of units, so that gates are applied in the registers.
+// added [K, R, G], of which row b adds row b % R, x [K, B, F], panels [K, panels, F + H, 4 kLanes],
+// h and c [K, B, H].
+ffi::Error step(ffi::ThreadPool pool, Array added, Array x, Array panels, Array h_before,
+                Array c_before, Result h, Result c) {
+  const auto d = x.dimensions();
+  const Index K = d[0], B = d[1], F = d[2], H = h_before.dimensions()[2], U = F + H;
+  const Index R = added.dimensions()[1], size = U * 4 * kLanes, all = panels.dimensions()[1];
+  const Index parts = (B + kStepTaskRows - 1) / kStepTaskRows;
+  const Index threads = B * U * 4 * H < kWorthSharing ? 1 : std::max<Index>(pool.num_threads(), 1);
+  const Index groups = std::clamp<Index>(threads / std::max<Index>(K * parts, 1), 1, all);
+  share(pool, K * parts * groups, [&](Index task) {
+    const Index k = task / groups / parts, first = task / groups % parts * kStepTaskRows;
+    const Index rows = std::min(kStepTaskRows, B - first), at = k * B + first;
+    const Index begin = task % groups * all / groups, end = (task % groups + 1) * all / groups;
+    float* u = scratch<1>(rows * U);  // [x, h]
+    copy(x.typed_data() + at * F, F, u, U, rows, F);
+    copy(h_before.typed_data() + at * H, H, u + F, U, rows, H);
+    // Most bits of music are 0: of x only columns are read that are not, in a block of rows.
+    const Index blocks = (rows + kStepRows - 1) / kStepRows;
+    int32_t* used = scratch<2, int32_t>(blocks * F);
+    Index* count = scratch<3, Index>(blocks);
+    for (Index block = 0; block < blocks; ++block) {
+      const Index from = block * kStepRows, to = std::min(from + kStepRows, rows);
+      count[block] = 0;
+      for (Index j = 0; j < F; ++j) {
+        bool any = false;
+        for (Index r = from; r < to; ++r) any |= u[r * U + j] != 0;
+        used[block * F + count[block]] = j;
+        count[block] += any;
+      }
+    }
+    for (Index p = begin; p < end; ++p)
+      for (Index block = 0; block < blocks; ++block)
+        with_rows<kStepRows>(rows - block * kStepRows, [&](auto some) {
+          const Index row = block * kStepRows, j = p * kLanes, n = H - j;
+          Vector sum[some.value][4];
+          for (int r = 0; r < some.value; ++r) {
+            const float* from = added.typed_data() + (k * R + (first + row + r) % R) * 4 * H + j;
+            for (int gate = 0; gate < 4; ++gate) sum[r][gate] = load(from + gate * H, n);
+          }
+          add_gates({u + row * U, U, 1}, F, U, used + block * F, count[block],
+                    panels.typed_data() + (k * all + p) * size, sum);
+          for (int r = 0; r < some.value; ++r) {
+            const Gates gates(sum[r][0], sum[r][1], sum[r][2], sum[r][3]);
+            const Index to = (at + row + r) * H + j;
+            const Vector c_now = gates.c(load(c_before.typed_data() + to, n));
+            store(c->typed_data() + to, c_now, n);
+            store(h->typed_data() + to, gates.h(c_now), n);
+          }
+        });
+  });
+  return ffi::Error::Success();
 }
 
 // The gradients of the gates before they were activated, of one step.
@@ -394,5 +470,8 @@ auto binding() {
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(lstm_run, run, (binding<4, 2>()));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(lstm_keep, keep, (binding<4, 4>()));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(lstm_step, step, (binding<5, 2>()));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(lstm_gradients, gradients, (binding<10, 4>()));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(lstm_gradients_but_x, gradients_but_x, (binding<10, 3>()));
+
+extern "C" int64_t lstm_lanes() { return kLanes; }

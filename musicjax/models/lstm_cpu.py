@@ -40,20 +40,38 @@ _NAME = "lstm_cpu.so"
 _SECONDS = 300  # of a compiler
 
 
-@functools.cache
 def is_available() -> bool:
     """Whether jax computes on a CPU for which the C++ is compiled; compiles it if need be."""
+    return _library() is not None
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | None:
     if jax.default_backend() != "cpu":
-        return False
+        return None
     try:
         library = ctypes.CDLL(str(_compiled() / _NAME))
     except (OSError, subprocess.SubprocessError, InputError) as error:
         print(f"model.kernel is 'native', but {error}; going on with 'scan'", file=sys.stderr)
-        return False
-    for name in ("run", "keep", "gradients", "gradients_but_x"):
+        return None
+    for name in ("run", "keep", "step", "gradients", "gradients_but_x"):
         capsule = jax.ffi.pycapsule(getattr(library, f"lstm_{name}"))
         jax.ffi.register_ffi_target(f"musicjax_lstm_{name}", capsule, platform="cpu")
-    return True
+    return library
+
+
+def panels(w: jax.Array) -> jax.Array:
+    """Weights as `step` reads them, w [K, U, G] -> [K, panels, U, 4 * lanes]: in a panel those of
+    the four gates of as many units as a register has lanes, zeros beyond the last unit.
+    """
+    library = _library()
+    assert library is not None  # `is_available`
+    lanes = library.lstm_lanes()
+    num_lstms, depth, gates = w.shape
+    w = w.reshape(num_lstms, depth, 4, gates // 4)
+    w = jnp.pad(w, [(0, 0), (0, 0), (0, 0), (0, -(gates // 4) % lanes)])
+    w = w.reshape(num_lstms, depth, 4, -1, lanes)
+    return jnp.moveaxis(w, 3, 1).reshape(num_lstms, -1, depth, 4 * lanes)
 
 
 def _compiled() -> Path:
@@ -122,13 +140,13 @@ def _processor() -> str:
 # --- the calls: of K LSTMs, whose rows B may be divided among devices ---------------------------
 
 
-def _call(target: str, rule: str, shapes_of: Callable, **options: Any) -> Callable:
+def _call(target: str, rule: str | None, shapes_of: Callable, **options: Any) -> Callable:
     """A call of the library, whose rows several devices may share, and to which `vmap` adds LSTMs.
 
     Args:
         target: its name in the library.
         rule: its axes, as custom_partitioning reads them: of arguments -> of results. Only b may be
-            divided; a result without it is a sum over the rows.
+            divided; a result without it is a sum over the rows. None: devices do not share it.
         shapes_of: the shapes of its results, from those of the arguments.
         options: of jax.ffi.ffi_call.
     """
@@ -138,6 +156,22 @@ def _call(target: str, rule: str, shapes_of: Callable, **options: Any) -> Callab
         results = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
         return tuple(jax.ffi.ffi_call(f"musicjax_lstm_{target}", results, **options)(*arguments))
 
+    merged = custom_vmap(plain if rule is None else _divided(plain, rule))
+
+    @merged.def_vmap
+    def more_lstms(size, is_batched, *arguments):
+        whole = (
+            a if each else jnp.broadcast_to(a, (size, *a.shape))
+            for a, each in zip(arguments, is_batched, strict=True)
+        )
+        results = merged(*(a.reshape(size * a.shape[1], *a.shape[2:]) for a in whole))
+        return tuple(r.reshape(size, -1, *r.shape[1:]) for r in results), (True,) * len(results)
+
+    return merged
+
+
+def _divided(plain: Callable, rule: str) -> Callable:
+    """A call whose rows devices share."""
     divided = custom_partitioning(plain)
     axes = [[part.split() for part in side.split(",")] for side in rule.split("->")]
 
@@ -161,18 +195,7 @@ def _call(target: str, rule: str, shapes_of: Callable, **options: Any) -> Callab
         return mesh, part, of_results, of_arguments
 
     divided.def_partition(partition=partition, sharding_rule=rule)
-    merged = custom_vmap(divided)
-
-    @merged.def_vmap
-    def more_lstms(size, is_batched, *arguments):
-        whole = (
-            a if each else jnp.broadcast_to(a, (size, *a.shape))
-            for a, each in zip(arguments, is_batched, strict=True)
-        )
-        results = merged(*(a.reshape(-1, *a.shape[2:]) for a in whole))
-        return tuple(r.reshape(size, -1, *r.shape[1:]) for r in results), (True,) * len(results)
-
-    return merged
+    return divided
 
 
 _STATE = "k b h, k b h"
@@ -186,6 +209,8 @@ keep = _call(
     f"k t b f, k u g, {_STATE} -> k t b h, k b h, k t b g, k t b h",
     lambda x, w, h, c: [(*x[:3], h[-1]), c, (*x[:3], w[-1]), (*x[:3], h[-1])],
 )
+# Of one step: added to each row or to all, x, panels, h, c -> h, c
+step = _call("step", None, lambda added, x, panels, h, c: [h, c])
 # gates, cells, hidden, x, w, h, c, d_hidden, d_h_last, d_c_last -> d_w, d_h, d_c, d_x
 _KEPT = f"k t b g, k t b h, k t b h, k t b f, k u g, {_STATE}, k t b h, {_STATE}"
 gradients = _call(

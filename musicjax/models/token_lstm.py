@@ -75,6 +75,7 @@ class DecodeCarry(NamedTuple):
 
     Attributes:
         encoder, decoder: the LSTMs' carries, arrays [B, H].
+        panels: of each LSTM of both: of LSTM.panels, made once.
         values, keys: of the last T steps of the encoder, [B, T, F] and [B, T, U], in a ring.
         steps: int [], read so far.
         logits: [B, V] of the next token.
@@ -82,6 +83,7 @@ class DecodeCarry(NamedTuple):
 
     encoder: tuple[LSTMCarry, ...]
     decoder: tuple[LSTMCarry, ...]
+    panels: tuple[tuple[jax.Array | None, ...], ...]
     values: jax.Array
     keys: jax.Array
     steps: jax.Array
@@ -216,11 +218,15 @@ class TokenNetwork(nnx.Module):
             jnp.pad(array, [(0, 0), (0, self.settings.window - steps), (0, 0)])
             for array in (values, keys)
         )
-        return DecodeCarry(encoder, decoder, values, keys, jnp.int32(steps), self._output(x[:, -1]))
+        panels = tuple(
+            tuple(lstm.panels() for lstm in stack) for stack in (self.encoder, self.decoder)
+        )
+        logits = self._output(x[:, -1])
+        return DecodeCarry(encoder, decoder, panels, values, keys, jnp.int32(steps), logits)
 
     def step(self, carry: DecodeCarry, ids: jax.Array) -> DecodeCarry:
         """Reads one token more, int [B]: what `__call__` does with the last of its steps."""
-        x, encoder = _advance(self.encoder, carry.encoder, self._embed(ids))
+        x, encoder = _advance(self.encoder, carry.encoder, carry.panels[0], self._embed(ids))
         values, keys, steps = carry.values, carry.keys, carry.steps
         if self.attention is not None:
             slot = steps % self.settings.window
@@ -228,8 +234,15 @@ class TokenNetwork(nnx.Module):
             keys = keys.at[:, slot].set(self.attention.keys(x))
             mask = jnp.arange(self.settings.window) <= steps
             x = self.attention.attend(x[:, None], values, keys, mask)[:, 0]
-        x, decoder = _advance(self.decoder, carry.decoder, x)
-        return DecodeCarry(encoder, decoder, values, keys, steps + 1, self._output(x))
+        x, decoder = _advance(self.decoder, carry.decoder, carry.panels[1], x)
+        return carry._replace(
+            encoder=encoder,
+            decoder=decoder,
+            values=values,
+            keys=keys,
+            steps=steps + 1,
+            logits=self._output(x),
+        )
 
 
 def _prefill(lstms: Sequence[LSTM], x: jax.Array) -> tuple[jax.Array, tuple[LSTMCarry, ...]]:
@@ -242,12 +255,15 @@ def _prefill(lstms: Sequence[LSTM], x: jax.Array) -> tuple[jax.Array, tuple[LSTM
 
 
 def _advance(
-    lstms: Sequence[LSTM], carries: tuple[LSTMCarry, ...], x: jax.Array
+    lstms: Sequence[LSTM],
+    carries: tuple[LSTMCarry, ...],
+    panels: tuple[jax.Array | None, ...],
+    x: jax.Array,
 ) -> tuple[jax.Array, tuple[LSTMCarry, ...]]:
     """As _prefill, of one step [B, F]."""
     after = []
-    for lstm, carry in zip(lstms, carries, strict=True):
-        after.append(lstm.advance(x, carry))
+    for lstm, carry, each in zip(lstms, carries, panels, strict=True):
+        after.append(lstm.advance(x, carry, each))
         x = after[-1].h
     return x, tuple(after)
 

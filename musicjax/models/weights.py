@@ -74,7 +74,10 @@ def read(path: Path, model: Model) -> tuple[Params, int]:
             known = file.metadata() or {}
             step = int(known["step"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if known["format"] != "flax" or _digest(arrays, step) != known["sha256"]:
+        are_floats = all(array.dtype.kind == "f" for array in arrays.values())
+        if not (are_floats and known["format"] == "flax"):
+            raise ValueError("not floats of Flax")
+        if _digest(arrays, step) != known["sha256"]:
             raise ValueError("not what was written")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; {again}") from None

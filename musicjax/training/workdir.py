@@ -214,13 +214,15 @@ def load_config(workdir: str | Path) -> tuple[Config, str]:
         version, config, corpus = saved["format"], saved["config"], saved["corpus"]
         if version == FORMAT and saved.pop("sha256") != _digest(saved):
             raise ValueError("not what was written")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f"{workdir}: not a work dir (no config.json); train one by "
             "python -m musicjax.train --config=configs/vocab.py "
             f"--workdir={shlex.quote(str(workdir))}"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: damaged ({error!r}); train again in a new --workdir") from None
     if version != FORMAT:
         raise InputError(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -119,7 +120,10 @@ class Lab:
         settings = {"format": FORMAT, "source": source, "parts": parts, "table": table}
         settings |= {"scale": dataclasses.asdict(scale)}
         path = folder / "settings.json"
-        saved = json.loads(path.read_text()) if path.is_file() else settings
+        try:
+            saved = dict(json.loads(path.read_text())) if path.is_file() else settings
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{path}: damaged ({error}); delete it") from None
         settings = json.loads(json.dumps(settings))  # tuples are lists
         for name in settings:
             if saved.get(name) != settings[name] and path.is_file():
@@ -159,15 +163,19 @@ class Lab:
             )
 
     def result(self, experiment: Experiment) -> Result | None:
-        """How an experiment ended; None where it was not made yet."""
+        """How an experiment ended; None where it was not made yet, or what it left is damaged."""
         path = self.folder / experiment.name / "result.json"
         if not path.is_file():
             return None
-        saved = json.loads(path.read_text())
-        found = saved.pop("finding")
-        for kind, of in (("tables", Table), ("pictures", File), ("sounds", File)):
-            found[kind] = [of(*each) for each in found[kind]]
-        return Result(**saved, finding=Finding(**found))
+        try:
+            saved = json.loads(path.read_text())
+            found = saved.pop("finding")
+            for kind, of in (("tables", Table), ("pictures", File), ("sounds", File)):
+                found[kind] = [of(*each) for each in found[kind]]
+            return Result(**saved, finding=Finding(**found))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            print(f"{path} is damaged ({error!r}), and not used", file=sys.stderr)
+            return None
 
     def make(self, experiment: Experiment) -> Result:
         """Makes an experiment, unless it is done; what goes wrong is its result."""

@@ -17,7 +17,8 @@ from musicjax.generation.options import Options, rules_for
 from musicjax.models.base import Model
 from musicjax.models.token_lstm import without_unknown
 
-pytestmark = pytest.mark.slow  # left out by scripts/test.sh --quick
+# Left out by scripts/test.sh --quick.
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("_strict")]
 
 V, W = 6, 4
 DURATIONS = np.array([0, 3, 6, 12, 12, 12])

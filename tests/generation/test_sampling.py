@@ -10,6 +10,8 @@ from musicjax.generation import sampling
 from musicjax.generation.options import Options, rules_for
 from musicjax.generation.sampling import History
 
+pytestmark = pytest.mark.usefixtures("_strict")
+
 SHARES = np.array([0.1, 0.4, 0.2, 0.15, 0.1, 0.05])
 LOGITS = jnp.log(jnp.array([SHARES]))
 VOCABULARY = Vocabulary.build({Token((40, 60 + i)[-1 - i % 2 :], 12): 5 - i for i in range(5)})

@@ -127,11 +127,11 @@ def hot(logits, num_notes):
 
 
 @pytest.mark.parametrize("variant", SOME_VARIANTS)
-@pytest.mark.parametrize("primed", [0, 2])
-def test_generation_step_by_step_gives_the_teacher_forced_output(variant, primed):
+@pytest.mark.parametrize(("primed", "kernel"), [(0, "scan"), (2, "native")])
+def test_generation_step_by_step_gives_the_teacher_forced_output(variant, primed, kernel):
     """Each note drawn is the one that the forced output and the same noise give."""
     length = 5
-    model, params = build(**VARIANTS[variant] | {"window": primed + length})
+    model, params = build(**VARIANTS[variant] | {"window": primed + length, "kernel": kernel})
     batch = make_batch(model)
     prime, positions = batch["elements"][:, 1 : 1 + primed], batch["positions"]
     keys = jax.random.split(jax.random.key(3), (length, B))
@@ -332,7 +332,7 @@ def test_feedback_of_samples_has_the_gradient_of_feedback_of_those_bits(tied):
     states, positions, target = model.task(make_batch(model))
     x = network.over_time(states, positions, key)
     noise = jax.random.uniform(jax.random.fold_in(key, 99), (*x.shape[:3], 2))
-    bits, _, outputs = network.draw_notes(x, noise, list(network.note_lstms), key)
+    bits, _, outputs = network.draw_notes(x, noise, list(network.note_lstms), dropout_key=key)
     out = network(states, positions, target, key)
     # The pass that samples computes the very outputs that the second pass learns from.
     back = jnp.transpose(outputs.reshape(N, T, B, 2), (2, 1, 0, 3))

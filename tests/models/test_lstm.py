@@ -226,14 +226,15 @@ def test_initialisers_are_keras():
     assert not np.allclose(w_x[0], w_x[1])
 
 
-def test_an_lstm_advances_from_its_prefill_as_it_reads_all_at_once():
-    ours = LSTM(F, H, bidirectional=False, rngs=nnx.Rngs(1))
+@pytest.mark.parametrize("kernel", ["scan", "native"])
+def test_an_lstm_advances_from_its_prefill_as_it_reads_all_at_once(kernel):
+    ours = LSTM(F, H, bidirectional=False, kernel=kernel, rngs=nnx.Rngs(1))
     x = jax.random.normal(jax.random.key(2), (B, T, F))
     expected = ours(x)
     h, carry = ours.prefill(x[:, :3])
     np.testing.assert_allclose(h, expected[:, :3], atol=1e-6)
     for t in range(3, T):
-        carry = ours.advance(x[:, t], carry)
+        carry = ours.advance(x[:, t], carry, ours.panels())
         np.testing.assert_allclose(carry.h, expected[:, t], atol=1e-6)
 
 

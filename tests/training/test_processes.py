@@ -15,8 +15,6 @@ from musicjax.training.run import train_and_evaluate
 
 pytestmark = pytest.mark.slow  # left out by scripts/test.sh --quick
 
-# As conftest.py does, so that little is spent on compilation.
-ENVIRONMENT = os.environ | {"PYTHON": sys.executable, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 CONFIG = "--config=configs/vocab.py:tiny"
 
 
@@ -28,7 +26,7 @@ def run(*words):
         text=True,
         timeout=300,
         check=False,
-        env=ENVIRONMENT,
+        env=os.environ | {"PYTHON": sys.executable},
     )
 
 
@@ -44,7 +42,6 @@ def started(*command):
                 subprocess.Popen(
                     [sys.executable, *command, *together, f"--process={number}"],
                     cwd=ROOT,
-                    env=ENVIRONMENT,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,
