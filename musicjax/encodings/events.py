@@ -54,6 +54,7 @@ _NUMERATORS = {4: 8, 8: 12}  # the vocabulary's meters: 1/4 to 8/4, 1/8 to 12/8
 _METERS = [(n, below) for below, most in _NUMERATORS.items() for n in range(1, most + 1)]
 _QPM_RANGE = (20, 400)
 _PITCHES = 128
+_LEFT = 4  # of a state of the grammar: from here on, what is left of each pitch's note
 _MOST_REPORTED = 1000  # songs, evenly spread, that a report reads
 _KINDS = (
     "PAD",
@@ -603,7 +604,7 @@ class EventEncoding(FixedIds):
         points of the grid, and the last pitch there (-1: none; of drums 128 more); then of each
         pitch how many points its note goes on, 0 if it does not sound.
         """
-        start = np.zeros((batch, 4 + _PITCHES), np.int32)
+        start = np.zeros((batch, _LEFT + _PITCHES), np.int32)
         start[:, [1, 3]] = -1
         return start
 
@@ -623,7 +624,7 @@ class EventEncoding(FixedIds):
         was, whole = xp.maximum(state[:, 1], 0), state[:, 2]
         to_line = xp.where(whole > 0, whole - was, _LONG)
         passed = xp.where(kind == _BAR, to_line, xp.where(kind == _POSITION, value - was, 0))
-        left = xp.maximum(state[:, 4:] - xp.maximum(passed, 0)[:, None], 0)
+        left = xp.maximum(state[:, _LEFT:] - xp.maximum(passed, 0)[:, None], 0)
         is_new = (kind == _DURATION)[:, None] & (xp.arange(_PITCHES) == state[:, 3:4])
         left = xp.where(is_new, value[:, None], left)
         after = xp.concat([xp.stack([ids, place, length, pitch], axis=1), left], axis=1)
@@ -636,7 +637,7 @@ class EventEncoding(FixedIds):
         and a note is whole.
         """
         xp, known = state.__array_namespace__(), self._ids
-        last, place, length, pitch = state[:, :4].T[:, :, None]
+        last, place, length, pitch = state[:, :_LEFT].T[:, :, None]
         kinds, values = xp.asarray(known.kinds), xp.asarray(known.values.astype(np.int32))
         allowed = xp.asarray(self._followers())[last[:, 0]][:, kinds]
         forward = (values > place) & (values < length)
@@ -648,7 +649,7 @@ class EventEncoding(FixedIds):
         """See Encoding: notes, and places in the bar at which there is no room for one."""
         xp, known = state.__array_namespace__(), self._ids
         kinds, values = xp.asarray(known.kinds), xp.asarray(known.values.astype(np.int32))
-        left = state[:, 4:]
+        left = state[:, _LEFT:]
         places = np.arange(known.bar_points(self.resolution).max())
         passed = xp.maximum(xp.asarray(places) - xp.maximum(state[:, 1:2], 0), 0)
         full = (left[:, None] > passed[..., None]).sum(-1) >= most  # [B, places]
@@ -660,7 +661,7 @@ class EventEncoding(FixedIds):
         """See Encoding: of each of 128 pitches whether it sounds, whatever the instrument, and for
         how much of the next two beats; and how many do, one-hot, up to 15.
         """
-        xp, left = state.__array_namespace__(), state[..., 4:]
+        xp, left = state.__array_namespace__(), state[..., _LEFT:]
         sounding = left > 0
         beats = xp.minimum(left / self.resolution, 2) / 2
         count = xp.minimum(sounding.sum(-1), 15)[..., None] == xp.arange(16)

@@ -38,6 +38,7 @@ def write_page(folder: str | Path, output: str | Path, options: Options) -> Path
         for song in (songs[i * len(songs) // count] for i in range(count))
     ]
     tempos = [song.qpm for song in songs]
+    rules = options.sampling_settings(corpus.most_at_once)
     title = f"{Path(folder).absolute().name}, live"
     size = sum(array.size for array in arrays.values())
     return live.write_page(
@@ -53,7 +54,7 @@ def write_page(folder: str | Path, output: str | Path, options: Options) -> Path
             "units_per_quarter": encoding.units_per_quarter,
             "tempo": round(float(np.median(tempos))) if tempos else 120,
             "rules": {
-                name: options.sampling_settings(corpus.most_at_once)[name]
+                name: rules[name]
                 for name in ("max_rests", "max_repeats", "max_silence", "max_notes")
             },
             "reads_places": model.reads_positions,
