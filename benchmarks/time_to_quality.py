@@ -31,7 +31,7 @@ import time
 
 import numpy as np
 
-from benchmarks import machine
+from benchmarks import machine, torch_models
 from benchmarks.train_step import Process
 from musicjax.config import Config, settings_of
 from musicjax.config_file import get_config
@@ -110,107 +110,55 @@ def musicjax_side(task: Task):
 def torch_side(task: Task, threads: int | None = None):
     """The same by PyTorch, with so many threads."""
     import torch  # pyright: ignore[reportMissingImports]
-    from torch import nn  # pyright: ignore[reportMissingImports]
 
     if threads:
         torch.set_num_threads(threads)
-    config, encoding = task.config, task.model.encoding
-    m, t = config.model, config.train
-    if m.name != "causal_lstm" or m.memory:
-        raise SystemExit(f"the peer is a causal LSTM without a memory, not {m.name}:{m.memory}")
+    t = task.config.train
     if t.optimizer != "adam" or t.schedule != "cosine":
         raise SystemExit(f"the peer's optimizer is adam with cosine, not {t.optimizer}")
-    torch.manual_seed(config.seed)
-    features = [torch.from_numpy(part) for part in encoding.features()] if m.parts else []
+    torch.manual_seed(task.config.seed)
+    network, prepare, sums = torch_models.make(task.model)
+    optimizer = torch.optim.Adam(network.parameters(), lr=t.learning_rate, fused=True)
+    warm, total = t.warmup_steps, task.steps * t.epochs
 
-    class Model(nn.Module):
-        def __init__(self):
-            super().__init__()
-            small = lambda *shape: nn.Parameter(0.05 * torch.randn(*shape))  # noqa: E731
-            self.embedding = small(encoding.size, m.embedding_size)
-            self.parts = nn.ParameterList([small(f.shape[1], m.embedding_size) for f in features])
-            self.places = small(8 * encoding.units_per_quarter, m.embedding_size)
-            between = m.dropout if m.layers > 1 else 0.0
-            self.lstm = nn.LSTM(m.embedding_size, m.hidden_size, m.layers, dropout=between)
-            for name, array in self.lstm.named_parameters():
-                if "weight_ih" in name:
-                    nn.init.xavier_uniform_(array)
-                elif "weight_hh" in name:
-                    nn.init.orthogonal_(array)
-                else:
-                    nn.init.zeros_(array)
-                    if "ih" in name:  # the forget gate's
-                        array.data[m.hidden_size : 2 * m.hidden_size] = 1
-            self.out = nn.Linear(m.hidden_size, m.embedding_size)
-            self.bias = nn.Parameter(torch.zeros(encoding.size))
-            self.input_dropout, self.dropout = nn.Dropout(m.input_dropout), nn.Dropout(m.dropout)
+    def share(step: int) -> float:
+        """Of the learning rate: musicjax's warm-up, then a cosine."""
+        done = (step - warm) / (total - warm)
+        return step / warm if step < warm else 0.5 + 0.5 * np.cos(np.pi * min(done, 1))
 
-        def forward(self, ids, places):
-            table = self.embedding
-            for part, weights in zip(features, self.parts, strict=True):
-                table = table + part @ weights
-            x = nn.functional.embedding(ids, table)
-            if m.places:
-                x = x + self.places[places.clamp(max=len(self.places) - 1)]
-            h = self.dropout(self.lstm(self.input_dropout(x))[0])
-            logits = self.out(h) @ table.T + self.bias
-            logits[..., 0] = -1e9
-            return logits
-
-    model, total = Model(), task.steps * t.epochs
-    optimizer = torch.optim.Adam(model.parameters(), lr=t.learning_rate, fused=True)
-    warm = max(t.warmup_steps, 1)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min(
-            step / warm, 0.5 + 0.5 * np.cos(np.pi * min(max(step - warm, 0) / (total - warm), 1))
-        ),
-    )
-
-    def sums(batch):
-        """Of nats, and of ids that count."""
-        ids = torch.from_numpy(batch["elements"].astype(np.int64)).T.contiguous()
-        places = torch.from_numpy(batch["positions"].astype(np.int64)).T.contiguous()
-        at = np.arange(len(ids) - 1)
-        inside = (at >= batch["before"][:, None]) & (at < batch["length"][:, None])
-        target = torch.where(
-            torch.from_numpy(inside & (batch["present"] > 0)[:, None]).T, ids[1:], 0
-        )
-        logits = model(ids[:-1], places[1:]).flatten(0, 1)
-        nll = nn.functional.cross_entropy(logits, target.flatten(), ignore_index=0, reduction="sum")
-        return nll, (target > 0).sum()
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
 
     def train(batches):
-        model.train()
+        network.train()
         for batch in batches:
             optimizer.zero_grad(set_to_none=True)
             nll, count = sums(batch)
             (nll / count.clamp(min=1)).backward()
             if t.clip_norm:
-                nn.utils.clip_grad_norm_(model.parameters(), t.clip_norm)
+                torch.nn.utils.clip_grad_norm_(network.parameters(), t.clip_norm)
             optimizer.step()
             schedule.step()
 
     def measure(batches):
-        model.eval()
+        network.eval()
         with torch.inference_mode():
             pairs = [sums(batch) for batch in batches]
         return float(sum(nll for nll, _ in pairs) / sum(count for _, count in pairs))
 
-    return train, measure
+    return train, measure, prepare
 
 
 def serve(task: Task, side: str) -> None:
     """Answers each line of standard input by an epoch's seconds and the validation loss."""
     if side == "musicjax":
-        train, measure = musicjax_side(task)
+        train, measure, prepare = (*musicjax_side(task), lambda batch: batch)
     else:
-        train, measure = torch_side(task, 1 if "one" in side else None)
-    validation = task.validation()
+        train, measure, prepare = torch_side(task, 1 if "one" in side else None)
+    validation = [prepare(batch) for batch in task.validation()]
     for line in sys.stdin:
         if line.strip() != "run":
             break
-        batches = task.epoch()
+        batches = [prepare(batch) for batch in task.epoch()]
         start = time.perf_counter()
         train(batches)
         seconds = time.perf_counter() - start

@@ -96,11 +96,10 @@ def test_the_memory_of_one_id_after_another_equals_that_of_a_window(reach, prime
 
 
 def test_what_was_said_is_found_again():
-    """After A B C ... A B, a pointer that knows of matches alone copies the C."""
+    """After A B C D E F ... A B C D E, an untrained pointer copies the F."""
     made = Pointer(SIZE, UNITS, rngs=nnx.Rngs(params=0))
-    made.matched[...] = jnp.arange(17) * 3.0
-    ids = jnp.array([[1, 2, 3, 4, 2, 5, 1, 2, 3]])
-    h, times = jnp.zeros((1, 8, SIZE)), jnp.arange(8)[None] * UNITS
-    shares = made(h, ids, times, 10)
-    guess = pointer.likeliest(jnp.zeros((1, 8, IDS)), shares, ids[:, 1:])
-    assert guess[0, 7] == 3
+    ids = jnp.array([[1, 2, 3, 2, 4, 5, 2, 1, 2, 3, 2, 4, 5]])
+    h, times = jnp.zeros((1, 12, SIZE)), jnp.arange(12)[None] * UNITS
+    shares = made(h, ids, times, 20)
+    guess = pointer.likeliest(jnp.zeros((1, 12, IDS)), shares, ids[:, 1:])
+    assert guess[0, 11] == 5
