@@ -1,12 +1,12 @@
-"""The causal LSTM and the tied bi-axial LSTM in PyTorch, as its users would write them at their best.
+"""The causal and the tied bi-axial LSTM in PyTorch, as its users would write them at their best.
 
-Each recurrence is one `nn.LSTM`, whose CPU kernel is oneDNN's: the bi-axial network's along time has
-all notes of all songs for its batch, that along the notes all steps. Sizes, tied tables, dropout and
-first weights are the config's. What is the same for every epoch is done outside of the time that is
-taken, in PyTorch's favour: batches are tensors of the layout that it likes, and the context of events
-is in them.
+Each recurrence is one `nn.LSTM`, whose CPU kernel is oneDNN's: along time the bi-axial network's
+batch is all notes of all songs, along the notes all steps. Sizes, tied tables, dropout and first
+weights are the config's. What is the same for every epoch is done outside of the time that is
+taken, in PyTorch's favour: batches are tensors of the layout that it likes, and the context of
+events is in them.
 
-Axes: B batch, T element, N note, C bit, F feature, H hidden.
+Axes: B batch, T element, N note, C bit.
 """
 
 from collections.abc import Callable
@@ -45,8 +45,8 @@ def make(model: Model) -> Peer:
     if isinstance(model, Biaxial) and model.settings.tied and model.settings.loss == "nll":
         return _biaxial(model)
     raise SystemExit(
-        "this model has no peer; expected a causal LSTM with model.memory=0, or a bi-axial one with "
-        "model.tied=True and model.loss=nll"
+        "this model has no peer; expected a causal LSTM with model.memory=0, or a bi-axial one "
+        "with model.tied=True and model.loss=nll"
     )
 
 
