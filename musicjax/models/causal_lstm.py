@@ -232,11 +232,9 @@ class CausalLSTM(Categorical):
         if network.pointer is None:
             return self.predicted(logits, batch)
         times = jnp.cumsum(self.encoding.units(ids), axis=1)
-        shares = network.pointer(h, batch["elements"], times, self.settings.memory)
-        logits, target = without_unknown(logits), batch["elements"][:, 1:]
+        logits = without_unknown(logits)
         return Prediction(
-            pointer.likeliest(logits, shares, target),
-            pointer.nll_of(logits, shares, target, target),
+            *network.pointer(logits, h, batch["elements"], times, self.settings.memory)
         )
 
     def live(self, params: Params) -> tuple[dict[str, Any], Mapping[str, jax.Array]]:

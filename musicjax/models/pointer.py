@@ -14,7 +14,7 @@ Source: pointer sentinel mixture, Merity et al. 2017.
 Differs: (1) keys are a map of h of their own, not h itself; (2) r; (3) m.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from flax import nnx
 _SIZE = 64  # D
 _FURTHEST = 64  # quarters; what is further back is alike
 _LONGEST = 16  # ids; longer matches are alike
+_BLOCK = 512  # ids whose shares are made at once
 _NEVER = -1e9
 
 
@@ -81,24 +82,44 @@ class Pointer(nnx.Module):
         self.sentinel = nnx.Param(jnp.zeros(_SIZE))
         self.bias = nnx.Param(jnp.zeros(()))
         self.distance = nnx.Param(jnp.zeros(_FURTHEST + 2))
-        # A long match is followed by the same id nearly always, and to outweigh a thousand others it
+        # What follows a long match is the same nearly always, and to outweigh a thousand others it
         # takes a score of 8: further than an optimizer of steps of 0.003 moves a number in time.
         self.matched = nnx.Param(0.5 * jnp.arange(_LONGEST + 1))
 
-    def __call__(self, h: jax.Array, ids: jax.Array, times: jax.Array, reach: int) -> Shares:
-        """Where each id of a window may have been copied from.
+    def __call__(
+        self, logits: jax.Array, h: jax.Array, ids: jax.Array, times: jax.Array, reach: int
+    ) -> tuple[jax.Array, jax.Array]:
+        """What is expected of a window's ids, each of which may be a copy.
+
+        Shares are made of _BLOCK ids after another: those of a whole song would fill the memory.
 
         Args:
+            logits: [B, T, V], of the network, for all ids but the first.
             h: [B, T, H], of all ids but the last.
             ids: int32 [B, T + 1].
             times: int32 [B, T], at which the ids after the first begin, in units.
             reach: how many ids back may be pointed to.
         Returns:
-            Shares with S = T; s is the copy of ids[:, s + 1].
+            the likeliest ids, int32 [B, T]; and minus the log-likelihood, [B, T], of ids[:, 1:].
         """
-        ago = jnp.arange(h.shape[1])[:, None] - jnp.arange(h.shape[1])
-        allowed = (ago > 0) & (ago <= reach) & (ids[:, None, 1:] > 0)
-        return self._shares(h, times, self._keys(h), times, _all_matches(ids[:, :-1]), allowed)
+        count, keys, copied = h.shape[1], self._keys(h), ids[:, 1:]
+        size = min(count, _BLOCK)
+
+        def block(before: jax.Array, arrays: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            at, logits, h, read, times_of, target = arrays
+            before, matches = _all_matches(before, ids[:, :-1], read)
+            ago = at[:, :, None] - jnp.arange(count)
+            allowed = (ago > 0) & (ago <= reach) & (copied[:, None] > 0)
+            shares = self._shares(h, times_of, keys, times, matches, allowed)
+            guess = mix(*jax.lax.stop_gradient((logits, shares)), copied).argmax(-1)
+            return before, (guess, nll_of(logits, shares, copied, target))
+
+        at = jnp.broadcast_to(jnp.arange(count), times.shape)
+        arrays = (at, logits, h, ids[:, :-1], times, copied)
+        blocks = jax.tree.map(lambda array: _split(array, size), arrays)
+        _, answers = jax.lax.scan(block, jnp.zeros_like(copied), blocks)
+        guess, nll = (jnp.concatenate([*array], axis=1)[:, :count] for array in answers)
+        return guess, nll
 
     def _keys(self, h: jax.Array) -> jax.Array:
         return h @ self.w_key[...]
@@ -131,7 +152,7 @@ class Pointer(nnx.Module):
     def remember(self, h: jax.Array, ids: jax.Array, times: jax.Array, reach: int) -> Memory:
         """The memory after a prime; the arguments are those of a call, and T may be 0."""
         count, size = h.shape[1], reach + 1
-        matches = _all_matches(ids[:, :-1])[:, -1:].sum(1)  # of the last id, if there is one
+        matches, _ = _all_matches(jnp.zeros_like(ids[:, 1:]), ids[:, :-1], ids[:, :-1])
         kept = (self._keys(h), ids[:, 1:], times, matches)
         room = max(size - count, 0)
         kept = [
@@ -192,14 +213,25 @@ def _matches(before: jax.Array, ids: jax.Array, last: jax.Array) -> jax.Array:
     return jnp.where((ids == last) & (last > 0), before + 1, 0)
 
 
-def _all_matches(ids: jax.Array) -> jax.Array:
-    """int32 [B, T, T]: how many ids up to s are the same as those up to t, for ids [B, T]."""
+def _all_matches(before: jax.Array, ids: jax.Array, read: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """int32 [B, T, S]: how many of ids [B, S] up to s are the same as those up to t of read [B, T];
+    and the last of its rows. `before`: [B, S], the row before the first.
+    """
 
     def next_row(row: jax.Array, last: jax.Array) -> tuple[jax.Array, jax.Array]:
         row = _matches(jnp.pad(row, [(0, 0), (1, 0)])[:, :-1], ids, last)
         return row, row
 
-    return jnp.moveaxis(jax.lax.scan(next_row, jnp.zeros_like(ids), ids.T)[1], 0, 1)
+    before, rows = jax.lax.scan(next_row, before, read.T)
+    return before, jnp.moveaxis(rows, 0, 1)
+
+
+def _split(array: jax.Array, size: int) -> jax.Array:
+    """[blocks, B, size, ...]: [B, T, ...] in parts, the last one filled up with zeros."""
+    count = -(-array.shape[1] // size)
+    room = count * size - array.shape[1]
+    array = jnp.pad(array, [(0, 0), (0, room)] + [(0, 0)] * (array.ndim - 2))
+    return jnp.moveaxis(array.reshape(len(array), count, size, *array.shape[2:]), 1, 0)
 
 
 # --- mixing ---------------------------------------------------------------------------------------
@@ -225,13 +257,3 @@ def nll_of(logits: jax.Array, shares: Shares, ids: jax.Array, target: jax.Array)
     same = ids[:, None, :] == target[..., None]
     copied = jax.nn.logsumexp(jnp.where(same, shares.copied, _NEVER), axis=-1)
     return -jnp.logaddexp(shares.network + log_p, copied)
-
-
-def likeliest(logits: jax.Array, shares: Shares, ids: jax.Array) -> jax.Array:
-    """The likeliest ids [B, T], as by `mix`: the network's likeliest, or one that is copied."""
-    p = jnp.exp(shares.network)[..., None] * jax.nn.softmax(logits)
-    same = (ids[:, :, None] == ids[:, None, :]).astype(p.dtype)
-    of_copied = jnp.exp(shares.copied) @ same
-    of_copied += jnp.take_along_axis(p, jnp.broadcast_to(ids[:, None], of_copied.shape), axis=-1)
-    copied = jnp.take_along_axis(ids, of_copied.argmax(-1), axis=1)
-    return jnp.where(of_copied.max(-1) > p.max(-1), copied, p.argmax(-1))

@@ -54,10 +54,15 @@ def logits_of(model, params, ids, places, key=None):
     logits = network.outputs(h, table)
     if network.pointer is None:
         return logits
-    ids = jnp.pad(ids, [(0, 0), (0, 1)], constant_values=1)  # what follows the last
-    times = jnp.cumsum(model.encoding.units(ids[:, :-1]), axis=1)
-    shares = network.pointer(h, ids, times, model.settings.memory)
-    return pointer.mix(without_unknown(logits), shares, ids[:, 1:])
+    logits, rows = without_unknown(logits), []
+    times = jnp.cumsum(model.encoding.units(ids), axis=1)
+    memory = network.pointer.remember(h[:, :0], ids[:, :1], times[:, :0], model.settings.memory)
+    for t in range(ids.shape[1]):
+        memory, shares = network.pointer.recall(memory, h[:, t], ids[:, t], times[:, t])
+        rows.append(pointer.mix(logits[:, t : t + 1], shares, memory.ids))
+        if t + 1 < ids.shape[1]:
+            memory = network.pointer.write(memory, h[:, t], ids[:, t + 1], times[:, t])
+    return jnp.concatenate(rows, axis=1)
 
 
 # --- what it computes ----------------------------------------------------------------------------

@@ -54,44 +54,35 @@ def plain(made, h, ids, times, logits, reach):
     return np.array(rows)
 
 
+@pytest.mark.parametrize("block", [5, 512])
 @pytest.mark.parametrize("reach", [3, 50])
-def test_equals_plain_loops(reach):
+def test_equals_plain_loops(reach, block, monkeypatch):
+    monkeypatch.setattr(pointer, "_BLOCK", block)
     made = build()
     h, ids, times, logits = music()
-    shares = made(jnp.asarray(h), jnp.asarray(ids), jnp.asarray(times), reach)
-    copied, target = jnp.asarray(ids[:, 1:]), jnp.asarray(ids[:, 1:])
-    log_p = pointer.mix(jnp.asarray(logits), shares, copied)
-    expected = [plain(made, h[b], ids[b], times[b], logits[b], reach) for b in range(len(h))]
-    np.testing.assert_allclose(jnp.exp(log_p), expected, atol=2e-6)
-    np.testing.assert_allclose(jnp.exp(log_p).sum(-1), 1, atol=1e-5)
-    nll = pointer.nll_of(jnp.asarray(logits), shares, copied, target)
-    wanted = jnp.take_along_axis(log_p, target[..., None], axis=-1)[..., 0]
-    np.testing.assert_allclose(nll, -wanted, atol=1e-4)
-    guess = pointer.likeliest(jnp.asarray(logits), shares, copied)
-    np.testing.assert_array_equal(guess, log_p.argmax(-1))
+    guess, nll = made(*map(jnp.asarray, (logits, h, ids, times)), reach)
+    expected = np.stack([plain(made, h[b], ids[b], times[b], logits[b], reach) for b in range(3)])
+    wanted = np.take_along_axis(expected, ids[:, 1:, None], axis=-1)[..., 0]
+    np.testing.assert_allclose(nll, -np.log(wanted), atol=1e-4)
+    np.testing.assert_array_equal(guess, expected.argmax(-1))
     # Here the pointer decides: alone, the network would guess otherwise.
     assert (guess != logits.argmax(-1)).mean() > 0.2
 
 
 @pytest.mark.parametrize("primed", [0, 1, 7, 20])
 @pytest.mark.parametrize("reach", [1, 3, 6, 50])
-def test_the_memory_of_one_id_after_another_equals_that_of_a_window(reach, primed):
+def test_the_memory_of_one_id_after_another_equals_plain_loops(reach, primed):
     made = build()
-    h, ids, times, _ = map(jnp.asarray, music())
-    ids = ids.at[:, 0].set(0)  # as before a song
-    whole = made(h, ids, times, reach)
+    h, ids, times, logits = music()
+    ids[:, 0] = 0  # as before a song
+    expected = np.stack([plain(made, h[b], ids[b], times[b], logits[b], reach) for b in range(3)])
+    h, ids, times, logits = map(jnp.asarray, (h, ids, times, logits))
     memory = made.remember(h[:, :primed], ids[:, : primed + 1], times[:, :primed], reach)
     for t in range(primed, h.shape[1]):
         memory, shares = made.recall(memory, h[:, t], ids[:, t], times[:, t])
-        np.testing.assert_allclose(shares.network[:, 0], whole.network[:, t], rtol=1e-4, atol=1e-5)
-        mixed, expected = (
-            pointer.mix(jnp.zeros((3, 1, IDS)), each, copied)
-            for each, copied in (
-                (shares, memory.ids),
-                (pointer.Shares(whole.copied[:, t : t + 1], shares.network), ids[:, 1:]),
-            )
-        )
-        np.testing.assert_allclose(mixed, expected, rtol=1e-4, atol=1e-5)
+        log_p = pointer.mix(logits[:, t : t + 1], shares, memory.ids)[:, 0]
+        np.testing.assert_allclose(jnp.exp(log_p), expected[:, t], atol=2e-6)
+        np.testing.assert_allclose(jnp.exp(log_p).sum(-1), 1, atol=1e-5)
         memory = made.write(memory, h[:, t], ids[:, t + 1], times[:, t])
 
 
@@ -100,6 +91,5 @@ def test_what_was_said_is_found_again():
     made = Pointer(SIZE, UNITS, rngs=nnx.Rngs(params=0))
     ids = jnp.array([[1, 2, 3, 2, 4, 5, 2, 1, 2, 3, 2, 4, 5]])
     h, times = jnp.zeros((1, 12, SIZE)), jnp.arange(12)[None] * UNITS
-    shares = made(h, ids, times, 20)
-    guess = pointer.likeliest(jnp.zeros((1, 12, IDS)), shares, ids[:, 1:])
+    guess, _ = made(jnp.zeros((1, 12, IDS)), h, ids, times, 20)
     assert guess[0, 11] == 5
