@@ -6,7 +6,7 @@ The four piano-roll sets of Boulanger-Lewandowski et al. 2012 (JSB chorales, Not
 Piano-midi.de) have fixed splits and a fixed measure: the mean over the test pieces' steps of minus
 the log-likelihood of the step's 88 bits given all earlier steps, in nats. The model is
 configs/polyphonic.py's, its variant named after the set; the checkpoint is the best on the
-validation pieces; each test piece is read whole (in parts of 2,048 elements if it is longer).
+validation pieces; each test piece is read whole.
 
 --variant=events models the same pieces as a sequence of events. A piece is one sequence, so the
 events' log-likelihoods add up to the piece's, and divided by its steps they are in the same
@@ -38,7 +38,6 @@ PUBLISHED = {
     "musedata": {"RNN-RBM": 6.01, "RNN-NADE": 5.60},
     "piano_midi": {"RNN-RBM": 7.09, "RNN-NADE": 7.05, "bi-axial (Johnson)": 4.90},
 }
-LONGEST = 2048  # elements
 
 
 def main() -> None:
@@ -70,7 +69,7 @@ def main() -> None:
     last = train_and_evaluate(config, arguments.workdir)
     minutes = (time.perf_counter() - started) / 60
     longest = max(song.length for song in load_songs(arguments.workdir).songs)
-    results = evaluate(arguments.workdir, window=min(longest, LONGEST))
+    results = evaluate(arguments.workdir, window=longest)
     lines = Path(arguments.workdir, "metrics.jsonl").read_text().splitlines()
     best = min(map(json.loads, lines), key=lambda line: line["validation_loss"])
     with np.load(arguments.source) as rolls:

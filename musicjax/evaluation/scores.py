@@ -47,7 +47,9 @@ def evaluate(folder: str | Path, *, checkpoint: str = "best", window: int | None
     examples = Examples(corpus, "test", model, settings, training=False)
 
     def batches() -> Iterable[Batch]:
-        return ordered_batches(examples, batch_size)
+        every = ordered_batches(examples, batch_size)
+        cut = window and model.any_window and model.every_element
+        return map(_without_padding, every) if cut else every
 
     measure = make_evaluate(model)
     results = {"model": measure(trained.params, batches())}
@@ -58,6 +60,15 @@ def evaluate(folder: str | Path, *, checkpoint: str = "best", window: int | None
         if baseline.kind == model.encoding.kind and (predict := baseline.fit(corpus, model)):
             results[name] = score(model, batches(), predict)
     return results
+
+
+def _without_padding(batch: Batch) -> Batch:
+    """The batch without most of what is after its longest song's end: a power of two remains, so
+    that few lengths are compiled.
+    """
+    size = 1 << int(batch["length"].max() - 1).bit_length()
+    kept = {name: batch[name][:, : size + 1] for name in ("elements", "positions") if name in batch}
+    return {**batch, **kept}
 
 
 def stand(folder: str | Path) -> Standing:

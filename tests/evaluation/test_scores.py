@@ -4,6 +4,7 @@ from conftest import gather
 from runs import config_of, examples_of, trained
 
 from musicjax.errors import InputError
+from musicjax.evaluation import scores
 from musicjax.evaluation.scores import describe, evaluate
 from musicjax.training.run import train_and_evaluate
 from musicjax.training.workdir import load_songs, load_trained
@@ -91,6 +92,13 @@ def test_a_model_that_fits_any_window_can_be_measured_on_longer_ones(tied, paper
     assert longer["tokens"] < evaluate(tokens)["model"]["tokens"]  # without padding
     with pytest.raises(InputError, match=r"examples of 64 .* weights for 16 .*; expected 16"):
         evaluate(paper, window=64)
+
+
+def test_padding_that_is_left_out_changes_nothing(tied, monkeypatch):
+    cut = evaluate(tied, window=100)
+    monkeypatch.setattr(scores, "_without_padding", lambda batch: batch)
+    for name, metrics in evaluate(tied, window=100).items():
+        assert cut[name] == pytest.approx(metrics, rel=1e-5)
 
 
 def test_the_last_checkpoint_can_be_measured(folder, tmp_path_factory):
