@@ -8,15 +8,16 @@ the log-likelihood of the step's 88 bits given all earlier steps, in nats. The m
 configs/polyphonic.py's, its variant named after the set; the checkpoint is the best on the
 validation pieces; each test piece is read whole.
 
---variant=events models the same pieces as a sequence of events. A piece is one sequence, so the
-events' log-likelihoods add up to the piece's, and divided by its steps they are in the same
-measure; what the model spends on other ways to write the same steps counts against it.
+--variant=nottingham_events, and so on, models the same pieces as sequences of events. A piece is
+one sequence, so the events' log-likelihoods add up to the piece's, and divided by its steps they
+are in the same measure; what the model spends on other ways to write the same steps counts against
+it.
 
 What bounds the figure. Knowing the notes of the last step, and that each goes on or not by itself,
 gives "repeat last step", printed beside it; what remains are the rules of the style, of which a few
-hundred pieces show only so much: the training and validation figures drift apart long before the
-network is out of capacity. Time, not size, bounds the larger three: an epoch takes a segment of 64
-steps from each piece, at the sizes of one or two CPU cores about ten a second.
+hundred pieces show only so much, and what a piece repeats of itself. The first bounds the bi-axial
+network, whose training and validation figures drift apart long before it is out of capacity; the
+second is the pointer's, which reads a piece of 14,000 events whole.
 
 Prints a table and, last, a line of JSON. Published: Boulanger-Lewandowski et al. 2012 (RNN-RBM,
 RNN-NADE), Bai et al. 2018 (LSTM, TCN), Johnson 2017 (bi-axial, Piano-midi.de only).

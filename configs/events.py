@@ -52,13 +52,13 @@ def quick(config: Config) -> None:
 def large(config: Config) -> None:
     model, train = config.model, config.train
     model.window = 512
-    model.memory = 2048
+    model.memory = 4096  # a whole song
     model.hidden_size = 384
     model.input_dropout = 0.1
     model.dropout = 0.3
     train.batch_size = 8
     train.epochs = 2
-    train.eval_window = 2048  # a whole song, for the pointer
+    train.eval_window = 4096
 
 
 def piano(config: Config) -> None:

@@ -4,9 +4,9 @@
 
 trains and prints the test pieces' nats a step beside published figures; musicjax.train takes this
 config too, with --config.data.source. The model is nsm.py's best with the play bit alone. The
-variants are the sets by name: jsb_chorales (the default), nottingham, piano_midi, musedata; events,
-the causal LSTM with a pointer, on any of them; and tiny, for tests. Their results and times are in
-benchmarks/results/.
+variants are the sets by name: jsb_chorales (the default), nottingham, piano_midi, musedata; the
+same with _events, the causal LSTM with a pointer on a piece's events; and tiny, for tests. Their
+results and times are in benchmarks/results/.
 """
 
 from ml_collections import ConfigDict
@@ -47,8 +47,9 @@ def nottingham(config: Config) -> None:
 
 
 def piano_midi(config: Config) -> None:
-    nottingham(config)
+    config.train.epochs = 24
     config.train.per_song = 8
+    config.train.steps_per_call = 20
 
 
 def musedata(config: Config) -> None:
@@ -57,23 +58,36 @@ def musedata(config: Config) -> None:
 
 
 def events(config: Config) -> None:
-    data = config.data
+    data, train = config.data, get_causal_train()
     data.encoding = "events"
     data.resolution = 4  # a step is taken for a sixteenth
     data.velocities = 0
     data.instruments = False
     data.tempos = 0
-    config.model = get_causal_lstm()
-    config.model.window = 512
-    config.model.memory = 512  # tunes repeat themselves
-    config.model.places = False
-    config.model.context = True
-    config.model.input_dropout = 0.1
-    config.model.dropout = 0.3
-    config.train = get_causal_train()
-    config.train.epochs = 10
-    config.train.batch_size = 8
-    config.train.transpose_range = (-5, 6)
+    config.model = model = get_causal_lstm()
+    model.window = 512
+    model.memory = 16384  # a whole piece: they repeat themselves
+    model.hidden_size = 384
+    model.places = False
+    model.context = True
+    model.input_dropout = 0.1
+    model.dropout = 0.3
+    config.train = train
+    train.epochs = 10
+    train.batch_size = 8
+    train.transpose_range = (-5, 6)
+
+
+def piano_midi_events(config: Config) -> None:
+    events(config)
+    config.train.epochs = 30
+
+
+def musedata_events(config: Config) -> None:
+    events(config)
+    config.model.hidden_size = 512
+    config.model.dropout = 0.2
+    config.train.epochs = 18
 
 
 def tiny(config: Config) -> None:
@@ -89,6 +103,9 @@ VARIANTS = {
     "nottingham": nottingham,
     "piano_midi": piano_midi,
     "musedata": musedata,
-    "events": events,
+    "jsb_chorales_events": events,
+    "nottingham_events": events,
+    "piano_midi_events": piano_midi_events,
+    "musedata_events": musedata_events,
     "tiny": tiny,
 }

@@ -92,11 +92,12 @@ def best_large(config: Config) -> None:
     best(config)
     config.model.window = 512  # most of a pop song, which says again what it has said
     config.model.hidden_size = 384
-    config.model.memory = 512
+    config.model.memory = 2048  # a whole song
     config.model.input_dropout = 0.2
     config.model.dropout = 0.4
     config.train.epochs = 5
     config.train.batch_size = 4
+    config.train.eval_window = 2048
 
 
 def keys(config: Config) -> None:

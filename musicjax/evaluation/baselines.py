@@ -6,7 +6,10 @@ Of ids:
     repeat last        the last id again, with the share of repeats in the training songs as its
                        probability; the rest goes to the unigram
     Kneser-Ney         interpolated n-grams of the order, 1 to 5, that does best on the validation
-                       songs: the strongest that counting can do
+                       songs: the strongest that counting can do without remembering the song
+    longest match      what came after the last ids where most of them stood before in the song,
+                       as likely as matches of that length went on in training songs; the rest goes
+                       to Kneser-Ney
     weighted unigram   by frequency times weight: the best unigram for a loss that weighs ids, so
                        shown beside such a model alone
 
@@ -37,6 +40,8 @@ from musicjax.models.base import Batch, Model, Prediction
 from musicjax.registry import Registry
 
 _MOST_COUNTED = 3_000_000  # ids of training songs; more would take minutes
+_MOST_MATCHED = 40_000  # ids of training songs, each beside all before it
+_LONGEST = 32  # ids; longer matches are alike
 _MOST_FITTED = 5_000  # steps of training songs, of some 80 cells each
 
 Predict = Callable[[Batch], Prediction]
@@ -97,32 +102,88 @@ def _ids(model: Model, frequency: np.ndarray, repeat: float) -> Predict:
 
 def kneser_ney(corpus: Corpus, model: Model) -> Predict | None:
     """Interpolated n-grams."""
-    if not corpus.split("train"):  # as in a folder of musicjax.export
+    probability = _kneser_ney(corpus, model)
+    if probability is None:
         return None
-    encoding = model.encoding
-
-    def songs(split: str) -> list[np.ndarray]:
-        chosen, total = [], 0
-        for song in corpus.split(split):
-            total += song.length
-            if total > _MOST_COUNTED and chosen:
-                break
-            chosen.append(encoding.unpack(np.asarray(corpus.rows(song))))
-        return chosen
-
-    counted = ngram.fit_best_order(songs("train"), songs("validation"), encoding.size)
-    likeliest = int(np.argmax(encoding.counts))
+    likeliest = int(np.argmax(model.encoding.counts))
 
     def predict(batch: Batch) -> Prediction:
+        _, target = _pairs(model, batch)
+        return Prediction(np.full_like(target, likeliest), _nll(probability(batch), target))
+
+    return predict
+
+
+def longest_match(corpus: Corpus, model: Model) -> Predict | None:
+    """The song so far, then n-grams; of models that predict each element of a window."""
+    probability = _kneser_ney(corpus, model)
+    if probability is None or not model.every_element:
+        return None
+    hits, total = np.full(_LONGEST + 1, 0.5), np.ones(_LONGEST + 1)
+    for song in _songs(corpus, "train", _MOST_MATCHED):
+        length, copy = _matches(song[None])
+        np.add.at(total, length[0, :-1], 1)
+        np.add.at(hits, length[0, :-1], copy[0, :-1] == song[1:])
+    goes_on = hits / total
+
+    def predict(batch: Batch) -> Prediction:
+        ids, target = _pairs(model, batch)
+        length, copy = _matches(ids)
+        share = np.where(copy > 0, goes_on[length], 0.0)
+        p = share * (copy == target) + (1 - share) * probability(batch)
+        return Prediction(copy, _nll(p, target))
+
+    return predict
+
+
+def _songs(corpus: Corpus, split: str, most: int) -> list[np.ndarray]:
+    """Whole songs' ids, as many as hold up to `most` of them, and one at least."""
+    chosen, total = [], 0
+    for song in corpus.split(split):
+        total += song.length
+        if total > most and chosen:
+            break
+        chosen.append(corpus.encoding.unpack(np.asarray(corpus.rows(song))))
+    return chosen
+
+
+def _kneser_ney(corpus: Corpus, model: Model) -> Callable[[Batch], np.ndarray] | None:
+    """The probabilities of a batch's targets by n-grams of the best order."""
+    if not corpus.split("train"):  # as in a folder of musicjax.export
+        return None
+    songs = [_songs(corpus, split, _MOST_COUNTED) for split in ("train", "validation")]
+    counted = ngram.fit_best_order(*songs, model.encoding.size)
+
+    def probability(batch: Batch) -> np.ndarray:
         ids = np.asarray(batch["elements"])
         before = np.pad(ids, [(0, 0), (counted.order - 1, 0)])
         grams = np.lib.stride_tricks.sliding_window_view(before, counted.order, axis=1)
         grams = grams[:, 1:] if model.every_element else grams[:, -1]
-        _, target = _pairs(model, batch)
-        probability = counted.probability(grams.reshape(-1, counted.order)).reshape(target.shape)
-        return Prediction(np.full_like(target, likeliest), _nll(probability, target))
+        of_grams = counted.probability(grams.reshape(-1, counted.order))
+        return of_grams.reshape(grams.shape[:-1])
 
-    return predict
+    return probability
+
+
+def _matches(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where ids stood before; of ids [B, T].
+
+    Returns:
+        int [B, T], how many ids up to each stand somewhere before in the same order, up to
+        _LONGEST; and what came next there, the last time; 0 if none does.
+    """
+    same, lengths, copies = np.zeros_like(ids), [], []
+    rows = np.arange(len(ids))
+    for t in range(ids.shape[1]):
+        last = ids[:, t : t + 1]
+        same[:, 1:t] = np.where((ids[:, 1:t] == last) & (last > 0), same[:, : max(t - 1, 0)] + 1, 0)
+        same[:, :1] = (ids[:, :1] == last) & (last > 0) if t else 0
+        reached = np.minimum(same[:, :t], _LONGEST)
+        at = t - 1 - reached[:, ::-1].argmax(1) if t else np.zeros(len(ids), int)
+        length = reached[rows, at] if t else np.zeros(len(ids), int)
+        lengths.append(length)
+        copies.append(np.where(length > 0, ids[rows, np.minimum(at + 1, t)], 0))
+    return np.stack(lengths, axis=1), np.stack(copies, axis=1)
 
 
 def _pairs(model: Model, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
@@ -226,6 +287,7 @@ BASELINES: Registry[Baseline] = Registry(
         "unigram": Baseline(unigram, "ids"),
         "repeat last": Baseline(repeat_last_id, "ids"),
         "Kneser-Ney": Baseline(kneser_ney, "ids"),
+        "longest match": Baseline(longest_match, "ids"),
         "weighted unigram": Baseline(weighted_unigram, "ids"),
         "all silent": Baseline(all_silent, "matrix"),
         "repeat last step": Baseline(repeat_last_step, "matrix"),

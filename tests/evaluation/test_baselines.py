@@ -5,7 +5,7 @@ import pytest
 from conftest import encoded, load_config, model_of, settings
 from numpy.testing import assert_allclose, assert_array_equal
 
-from musicjax.evaluation import ngram
+from musicjax.evaluation import baselines, ngram
 from musicjax.evaluation.baselines import BASELINES
 from musicjax.evaluation.scores import score
 
@@ -131,6 +131,46 @@ def test_kneser_ney_gives_no_probability_to_what_training_never_saw(corpus):
     prediction = BASELINES["Kneser-Ney"].fit(corpus, model)({"elements": np.array([[1, 0, 2]])})
     assert prediction.nll[0, 0] == 0
     assert prediction.nll[0, 1] > 0  # after an unknown id it is predicted all the same
+
+
+def plain_matches(ids):
+    """How many ids up to each stand somewhere before, and what came next there, the last time."""
+    found = []
+    for t in range(len(ids)):
+        best, copy = 0, 0
+        for s in range(t):
+            same = 0
+            while same <= s and ids[s - same] == ids[t - same] > 0:
+                same += 1
+            if min(same, 32) >= max(best, 1):
+                best, copy = min(same, 32), ids[s + 1]
+        found.append((best, copy))
+    return np.array(found).T
+
+
+def test_matches_equal_plain_loops():
+    ids = np.random.default_rng(0).integers(0, 4, (3, 60), dtype=np.int32)
+    ids[0, 20:60] = np.tile(ids[0, :20], 2)  # longer than 32
+    lengths, copies = baselines._matches(ids)
+    for row, length, copy in zip(ids, lengths, copies, strict=True):
+        assert_array_equal([length, copy], plain_matches(row))
+
+
+def test_the_longest_match_knows_what_the_song_has_said(corpus):
+    model = model_of(load_config("tiny_causal"), corpus.encoding)
+    n_grams, match = (
+        BASELINES[name].fit(corpus, model) for name in ("Kneser-Ney", "longest match")
+    )
+    rng = np.random.default_rng(1)
+    ids = rng.integers(1, corpus.encoding.size, (1, 30), dtype=np.int32)
+    batch = {"elements": np.concatenate([ids, ids], axis=1)}
+    gain = (n_grams(batch).nll - match(batch).nll)[0]
+    assert gain[32:].mean() > 1  # what comes again
+    assert gain[:29].mean() > -0.5  # what does not
+    # All that may come next shares one.
+    every = np.arange(1, corpus.encoding.size, dtype=np.int32)[:, None]
+    p = np.exp(-match({"elements": np.hstack([np.repeat(ids[:, :5], len(every), 0), every])}).nll)
+    assert p[:, -1].sum() == pytest.approx(1, abs=1e-6)
 
 
 # --- of matrices ----------------------------------------------------------------------------------
