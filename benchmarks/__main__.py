@@ -49,6 +49,8 @@ RUNS = {
     "startup": ("startup",),
     "encode": ("encode", "--source=chorales"),
     "time to quality": ("time_to_quality", "--epochs=10"),
+    "time to quality events": ("time_to_quality", "--config=events:quick", "--epochs=4"),
+    "time to quality nsm": ("time_to_quality", "--config=nsm:best", "--songs=40", "--epochs=2"),
     "novelty": ("novelty", "--elements=2000000"),
     "render": ("render", "--songs=3"),
     "infill": ("infill", "--songs=4"),
@@ -145,13 +147,20 @@ FIGURES: list[Figure] = [
         "{:.2f}",
         1.5,
     ),
-    Figure(
-        "train `vocab.py:best`",
-        "times as fast as PyTorch",
-        "time to quality",
-        lambda result: result["runs"][0]["epochs_per_peers_epoch"],
-        "{:.2f}",
-        1.5,
+    *(
+        Figure(
+            f"train `{config}`",
+            "times as fast as PyTorch",
+            run,
+            lambda result: result["runs"][0]["epochs_per_peers_epoch"],
+            "{:.2f}",
+            1.5,
+        )
+        for config, run in {
+            "vocab.py:best": "time to quality",
+            "events.py:quick": "time to quality events",
+            "nsm.py:best": "time to quality nsm",
+        }.items()
     ),
     Figure(
         "make tokens, one piece",

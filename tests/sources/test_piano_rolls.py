@@ -120,7 +120,7 @@ def test_events_are_one_way_to_write_a_roll(tmp_path):
     """So that the likelihood of the events is at most the roll's (benchmarks.polyphonic)."""
     make_set(tmp_path / "a.npz")
     source = PianoRolls(tmp_path / "a.npz")
-    encoding = make_encoding(load_config("events", "polyphonic").data)
+    encoding = make_encoding(load_config("nottingham_events", "polyphonic").data)
     for file in source.find():
         song, _ = source.read(file, max_bytes=1)
         elements = encoding.encode(song).elements
