@@ -50,20 +50,20 @@ def make(model: Model) -> Peer:
     )
 
 
-def _begin(lstm: Any) -> Any:
-    """An nn.LSTM with the first weights of this project's."""
+def _begin(layer: Any) -> Any:
+    """An nn.LSTM or nn.Linear with the first weights of this project's."""
     from torch import nn  # pyright: ignore[reportMissingImports]
 
-    for name, array in lstm.named_parameters():
-        if "weight_ih" in name:
-            nn.init.xavier_uniform_(array)
-        elif "weight_hh" in name:
+    for name, array in layer.named_parameters():
+        if "weight_hh" in name:
             nn.init.orthogonal_(array)
+        elif "weight" in name:
+            nn.init.xavier_uniform_(array)
         else:
             nn.init.zeros_(array)
             if "ih" in name:  # the forget gate's
-                array.data[lstm.hidden_size : 2 * lstm.hidden_size] = 1
-    return lstm
+                array.data[layer.hidden_size : 2 * layer.hidden_size] = 1
+    return layer
 
 
 def _inside(batch: Batch, length: int) -> np.ndarray:
@@ -93,7 +93,7 @@ def _causal(model: CausalLSTM) -> Peer:
             self.context = None if told is None else small(told.shape[1], m.embedding_size)
             between = m.dropout if m.layers > 1 else 0.0
             self.lstm = _begin(nn.LSTM(m.embedding_size, m.hidden_size, m.layers, dropout=between))
-            self.out = nn.Linear(m.hidden_size, m.embedding_size)
+            self.out = _begin(nn.Linear(m.hidden_size, m.embedding_size))
             self.bias = nn.Parameter(torch.zeros(encoding.size))
             self.input_dropout, self.dropout = nn.Dropout(m.input_dropout), nn.Dropout(m.dropout)
 
@@ -154,7 +154,8 @@ def _biaxial(model: Biaxial) -> Peer:
             super().__init__()
             self.time = stack(layout.size, m.time_sizes)
             self.note = stack(m.time_sizes[-1] + fed, m.note_sizes)
-            self.out, self.dropout = nn.Linear(m.note_sizes[-1], c), nn.Dropout(m.dropout)
+            self.out = _begin(nn.Linear(m.note_sizes[-1], c))
+            self.dropout = nn.Dropout(m.dropout)
 
         def forward(self, states, positions, target):
             """Of [T, B, N, C], [T, B] and [N, T * B, C]; logits [N, T * B, C]."""

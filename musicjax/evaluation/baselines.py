@@ -151,8 +151,10 @@ def _kneser_ney(corpus: Corpus, model: Model) -> Callable[[Batch], np.ndarray] |
     """The probabilities of a batch's targets by n-grams of the best order."""
     if not corpus.split("train"):  # as in a folder of musicjax.export
         return None
-    songs = [_songs(corpus, split, _MOST_COUNTED) for split in ("train", "validation")]
-    counted = ngram.fit_best_order(*songs, model.encoding.size)
+    training, validation = (
+        _songs(corpus, split, _MOST_COUNTED) for split in ("train", "validation")
+    )
+    counted = ngram.fit_best_order(training, validation, model.encoding.size)
 
     def probability(batch: Batch) -> np.ndarray:
         ids = np.asarray(batch["elements"])
