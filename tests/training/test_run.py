@@ -83,7 +83,7 @@ def test_a_schedule_is_stretched_over_more_epochs(folder, tmp_path, capsys):
 def test_the_causal_lstm_is_trained_generates_and_beats_counting_alone(folder, tmp_path):
     last = train_and_evaluate(config_of(folder, "vocab", "tiny_causal", epochs=24), tmp_path)
     results = evaluate(tmp_path)
-    assert list(results) == ["model", "unigram", "repeat last", "Kneser-Ney"]
+    assert list(results) == ["model", "unigram", "repeat last", "Kneser-Ney", "longest match"]
     songs = workdir.load_songs(tmp_path)
     test = sum(song.length for song in songs.split("test"))
     for row in results.values():  # each token of each test song once
