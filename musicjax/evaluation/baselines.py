@@ -29,6 +29,7 @@ Axes: B example, T element, N note, C bit, V ids.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -151,10 +152,7 @@ def _kneser_ney(corpus: Corpus, model: Model) -> Callable[[Batch], np.ndarray] |
     """The probabilities of a batch's targets by n-grams of the best order."""
     if not corpus.split("train"):  # as in a folder of musicjax.export
         return None
-    training, validation = (
-        _songs(corpus, split, _MOST_COUNTED) for split in ("train", "validation")
-    )
-    counted = ngram.fit_best_order(training, validation, model.encoding.size)
+    counted = _n_grams(corpus)
 
     def probability(batch: Batch) -> np.ndarray:
         ids = np.asarray(batch["elements"])
@@ -167,6 +165,14 @@ def _kneser_ney(corpus: Corpus, model: Model) -> Callable[[Batch], np.ndarray] |
     return probability
 
 
+@functools.lru_cache(maxsize=1)  # for the two baselines that read them
+def _n_grams(corpus: Corpus) -> ngram.KneserNey:
+    training, validation = (
+        _songs(corpus, split, _MOST_COUNTED) for split in ("train", "validation")
+    )
+    return ngram.fit_best_order(training, validation, corpus.encoding.size)
+
+
 def _matches(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where ids stood before; of ids [B, T].
 
@@ -174,17 +180,16 @@ def _matches(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         int [B, T], how many ids up to each stand somewhere before in the same order, up to
         _LONGEST; and what came next there, the last time; 0 if none does.
     """
+    # Of each place before ids[:, i], how many ids up to there are those up to now; none is 0.
     same, lengths, copies = np.zeros_like(ids), [], []
     rows = np.arange(len(ids))
-    for t in range(ids.shape[1]):
-        last = ids[:, t : t + 1]
-        same[:, 1:t] = np.where((ids[:, 1:t] == last) & (last > 0), same[:, : max(t - 1, 0)] + 1, 0)
-        same[:, :1] = (ids[:, :1] == last) & (last > 0) if t else 0
-        reached = np.minimum(same[:, :t], _LONGEST)
-        at = t - 1 - reached[:, ::-1].argmax(1) if t else np.zeros(len(ids), int)
-        length = reached[rows, at] if t else np.zeros(len(ids), int)
-        lengths.append(length)
-        copies.append(np.where(length > 0, ids[rows, np.minimum(at + 1, t)], 0))
+    for t, last in enumerate(ids.T[..., None]):
+        again = (ids[:, :t] == last) & (last > 0)
+        same[:, 1 : t + 1] = np.where(again, same[:, :t] + 1, 0)
+        reached = np.minimum(same[:, : t + 1], _LONGEST)
+        at = t - reached[:, ::-1].argmax(1)  # the last of the longest
+        lengths.append(reached[rows, at])
+        copies.append(np.where(lengths[-1] > 0, ids[rows, at], 0))
     return np.stack(lengths, axis=1), np.stack(copies, axis=1)
 
 
