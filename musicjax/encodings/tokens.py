@@ -151,63 +151,20 @@ def _by_instrument(song: Song, longest_note: int | None) -> TokenSequence:
     return TokenSequence([token for _, token in placed], *totals.tolist())
 
 
-def tokens_to_tracks(
-    tokens: Iterable[Token], *, start: int = 0, name: str = "", **track: Any
-) -> list[Track]:
-    """The tracks of a sequence of tokens, one for each instrument.
-
-    Args:
-        tokens: in order.
-        start, name, **track: as in tokens_to_track; a token's own instrument has priority.
-    """
-    streams: dict[str, list[Token]] = {}
-    for token in tokens:
-        streams.setdefault(token.instrument, []).append(token)
-    tracks = []
-    for instrument, stream in streams.items():
-        voice = dict(track)
-        if instrument:
-            voice |= {"program": PROGRAM_OF_PART[instrument], "is_drum": instrument == "drums"}
-        title = f"{name} {instrument}".strip()
-        tracks.append(tokens_to_track(stream, start=start, name=title, **voice))
-    return tracks
-
-
-def tokens_to_track(
-    tokens: Iterable[Token],
-    *,
-    start: int = 0,
-    velocity: int = 80,
-    program: int = 0,
-    is_drum: bool = False,
-    name: str = "",
-) -> Track:
-    """The notes of one instrument's tokens, at UNITS_PER_QUARTER ticks to a quarter note.
-
-    Args:
-        tokens: in order.
-        start: onset of the first token, in ticks.
-        velocity, program, is_drum, name: of the track.
-    """
-    rows = []
-    for pitches, duration, _ in tokens:
-        rows += [(start, duration, pitch) for pitch in pitches]
-        start += duration
-    onset, length, pitch = np.array(rows, np.int64).reshape(-1, 3).T
-    return Track(name, program, is_drum, onset, length, pitch, np.full(len(rows), velocity))
-
-
-def tokens_to_song(tokens: Iterable[Token], *, qpm: float = 120.0, **track: Any) -> Song:
+def tokens_to_song(tokens: Sequence[Token], *, qpm: float = 120.0, **track: Any) -> Song:
     """The song of a sequence of tokens.
 
     Args:
         tokens: in order.
         qpm: tempo in quarter notes a minute.
-        **track: as in tokens_to_track.
+        **track: as in TokenEncoding.decode.
     """
-    return Song(
-        tuple(tokens_to_tracks(tokens, **track)), UNITS_PER_QUARTER, tempos=(Tempo(0, qpm),)
+    vocabulary = Vocabulary.build(tokens)
+    encoding = TokenEncoding(
+        longest_rest=0, longest_note=0, instruments=False, vocabulary=vocabulary
     )
+    tracks = encoding.decode(vocabulary.encode(tokens), **track)
+    return Song(tuple(tracks), UNITS_PER_QUARTER, tempos=(Tempo(0, qpm),))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -345,11 +302,40 @@ class TokenEncoding(Encoding):
         return table[semitones[:, None] + len(table) // 2, elements]
 
     def decode(
-        self, elements: np.ndarray, *, start: int = 0, units: int | None = None, **track: Any
+        self,
+        elements: np.ndarray,
+        *,
+        start: int = 0,
+        units: int | None = None,
+        name: str = "",
+        **track: Any,
     ) -> list[Track]:
         """See Encoding; a token's own instrument has priority over the track's."""
-        tokens = self.vocabulary.decode(elements.tolist())
-        return tokens_to_tracks(_cut(tokens, units), start=start, **track)
+        vocabulary, elements, tracks = self.vocabulary, elements[elements > 0], []
+        instruments = vocabulary.instruments[elements]
+        for number in dict.fromkeys(instruments.tolist()):
+            ids = elements[instruments == number]
+            length = vocabulary.durations[ids]
+            onset = _starts(length)
+            if units is not None:
+                ids, length, onset = (each[onset < units] for each in (ids, length, onset))
+                length = np.minimum(length, units - onset)
+            sizes = vocabulary.chord_sizes[ids]
+            places = np.repeat(vocabulary.chord_starts[ids] - _starts(sizes), sizes)
+            voice = {"velocity": 80, "program": 0, "is_drum": False} | track
+            if instrument := vocabulary.instrument_names[number]:
+                voice |= {"program": PROGRAM_OF_PART[instrument], "is_drum": instrument == "drums"}
+            voice["velocity"] = np.full(len(places), voice["velocity"])
+            tracks.append(
+                Track(
+                    f"{name} {instrument}".strip(),
+                    onset_ticks=start + np.repeat(onset, sizes),
+                    duration_ticks=np.repeat(length, sizes),
+                    pitch=vocabulary.pitches[places + np.arange(len(places))],
+                    **voice,
+                )
+            )
+        return tracks
 
     def text(self, elements: np.ndarray) -> str:
         """See Encoding."""
@@ -520,17 +506,9 @@ class TokenEncoding(Encoding):
         ]
 
 
-def _cut(tokens: list[Token], units: int | None) -> list[Token]:
-    """The first `units` of each instrument; its last token is shortened to end there."""
-    if units is None:
-        return tokens
-    kept, left = [], {}
-    for token in tokens:
-        remaining = left.get(token.instrument, units)
-        if remaining > 0:
-            kept.append(token._replace(duration=min(token.duration, remaining)))
-        left[token.instrument] = remaining - token.duration
-    return kept
+def _starts(lengths: np.ndarray) -> np.ndarray:
+    """Where each begins, if one comes after the other."""
+    return np.cumsum(lengths) - lengths
 
 
 def _onsets(tokens: Iterable[Token]) -> np.ndarray:

@@ -144,9 +144,34 @@ class Vocabulary:
         return np.array([token.duration for token in self.tokens], np.int32)
 
     @functools.cached_property
+    def chord_sizes(self) -> np.ndarray:
+        """int64 [types]: how many pitches each has."""
+        return np.array([len(token.pitches) for token in self.tokens])
+
+    @functools.cached_property
+    def chord_starts(self) -> np.ndarray:
+        """int64 [types]: where its pitches begin in `pitches`."""
+        return np.cumsum(self.chord_sizes) - self.chord_sizes
+
+    @functools.cached_property
+    def pitches(self) -> np.ndarray:
+        """uint8 [sum of chord_sizes]: the pitches of all types, one type's after another's."""
+        return np.array([pitch for token in self.tokens for pitch in token.pitches], np.uint8)
+
+    @functools.cached_property
     def is_rest(self) -> np.ndarray:
         """bool [types]: which are rests."""
-        return np.array([not token.pitches for token in self.tokens])
+        return self.chord_sizes == 0
+
+    @functools.cached_property
+    def instrument_names(self) -> tuple[str, ...]:
+        """The instruments that tokens name."""
+        return tuple(dict.fromkeys(token.instrument for token in self.tokens))
+
+    @functools.cached_property
+    def instruments(self) -> np.ndarray:
+        """int64 [types]: the instrument of each, an index of `instrument_names`."""
+        return np.array([self.instrument_names.index(token.instrument) for token in self.tokens])
 
     @functools.cached_property
     def transposed(self) -> np.ndarray:
