@@ -11,7 +11,8 @@ validation pieces; each test piece is read whole.
 --variant=nottingham_events, and so on, models the same pieces as sequences of events. A piece is
 one sequence, so the events' log-likelihoods add up to the piece's, and divided by its steps they
 are in the same measure; what the model spends on other ways to write the same steps counts against
-it.
+it. Where a config moves pieces to C (data.transpose), by one of twelve intervals that is found from
+the whole piece, the interval counts too: ln 12 nats a piece, as of a draw of one in twelve.
 
 What bounds the figure. Knowing the notes of the last step, and that each goes on or not by itself,
 gives "repeat last step", printed beside it; what remains are the rules of the style, of which a few
@@ -71,9 +72,14 @@ def main() -> None:
     lines = Path(arguments.workdir, "metrics.jsonl").read_text().splitlines()
     best = min(map(json.loads, lines), key=lambda line: line["validation_loss"])
     with np.load(arguments.source) as rolls:
-        steps = int(rolls["test_lengths"].sum())
+        lengths = rolls["test_lengths"]
+    steps = int(lengths.sum())
+    interval = np.log(12) * len(lengths) / steps if config.data.transpose else 0.0
     elements = f"{load_songs(arguments.workdir).encoding.element}s"
-    nats = {row: metrics["nll"] * metrics[elements] / steps for row, metrics in results.items()}
+    nats = {
+        row: metrics["nll"] * metrics[elements] / steps + interval
+        for row, metrics in results.items()
+    }
     minutes = sum(json.loads(line)["seconds"] for line in lines) / 60  # of all calls
 
     print(f"{name}: nats a step on the {steps} steps of the test pieces")

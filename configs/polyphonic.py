@@ -84,10 +84,16 @@ def piano_midi_events(config: Config) -> None:
 
 
 def musedata_events(config: Config) -> None:
-    events(config)
+    in_c(config)
     config.model.hidden_size = 512
-    config.model.dropout = 0.2
-    config.train.epochs = 18
+    config.train.epochs = 14
+
+
+def in_c(config: Config) -> None:
+    """Events of pieces moved to C major or A minor, instead of to any key."""
+    events(config)
+    config.data.transpose = True
+    config.train.transpose_range = (0, 0)
 
 
 def tiny(config: Config) -> None:

@@ -35,7 +35,7 @@ using Result = ffi::Result<Array>;
 #if defined(__AVX512F__)
 constexpr int kLanes = 16, kVectors = 3, kRows = 8, kStepRows = 6;  // 24 of 32 registers hold sums
 #elif defined(__AVX__)
-constexpr int kLanes = 8, kVectors = 2, kRows = 6, kStepRows = 3;  // 12 of 16
+constexpr int kLanes = 8, kVectors = 2, kRows = 6, kStepRows = 2;  // 12 and 8 of 16
 #else
 constexpr int kLanes = 4, kVectors = 4, kRows = 6, kStepRows = 6;  // 24 of NEON's 32
 #endif
@@ -56,6 +56,14 @@ struct Matrix {  // of any layout
 };
 
 Vector load(const float* from) { return *reinterpret_cast<const Vector*>(from); }
+
+// x, which the compiler must not load again for each product.
+Vector in_register(Vector x) {
+#if defined(__x86_64__)
+  asm("" : "+v"(x));
+#endif
+  return x;
+}
 
 Vector load(const float* from, Index count) {
   if (count >= kLanes) return load(from);
@@ -119,11 +127,16 @@ void pack(Matrix from, Index depth, Index columns, float* to) {
 template <int rows, int vectors>
 void add_column(Matrix a, Index k, const float* from, Vector (&sum)[rows][vectors]) {
   Vector weights[vectors];
-  for (int v = 0; v < vectors; ++v) weights[v] = load(from + v * kLanes);
+  for (int v = 0; v < vectors; ++v) weights[v] = in_register(load(from + v * kLanes));
   for (int r = 0; r < rows; ++r) {
     const Vector x = Vector{} + *a.at(r, k);
     for (int v = 0; v < vectors; ++v) sum[r][v] += x * weights[v];
   }
+}
+
+// Rows of the next block. The last two share what is left: a block of few waits for its own sums.
+Index block_rows(Index left, Index most) {
+  return left >= 2 * most ? most : left > most ? (left + 1) / 2 : left;
 }
 
 // Calls `work` with a number of rows that the compiler knows.
@@ -137,17 +150,17 @@ void with_rows(Index rows, Work work) {
 void multiply(Matrix a, Index rows, Index depth, const float* packed, Index columns, float* out,
               Index out_row, bool add) {
   for (Index start = 0; start < columns; start += kPanel, packed += depth * kPanel)
-    for (Index r = 0; r < rows; r += kRows)
-      with_rows(rows - r, [&](auto block) {
+    for (Index r = 0, count; r < rows; r += count)
+      with_rows(count = block_rows(rows - r, kRows), [&](auto block) {
         Vector sum[block.value][kVectors] = {};
         const Matrix some{a.at(r, 0), a.row, a.column};
         for (Index k = 0; k < depth; ++k) add_column(some, k, packed + k * kPanel, sum);
         for (int i = 0; i < block.value; ++i)
           for (int v = 0; v < kVectors; ++v) {
-            const Index column = start + v * kLanes, count = columns - column;
-            if (count <= 0) break;
+            const Index column = start + v * kLanes, lanes = columns - column;
+            if (lanes <= 0) break;
             float* to = out + (r + i) * out_row + column;
-            store(to, add ? sum[i][v] + load(to, count) : sum[i][v], count);
+            store(to, add ? sum[i][v] + load(to, lanes) : sum[i][v], lanes);
           }
       });
 }
@@ -175,12 +188,17 @@ void share(ffi::ThreadPool& pool, Index tasks, Work work) {
   for (Index done; (done = state->done) < tasks;) state->done.wait(done);
 }
 
-// A buffer of this thread, kept: fresh pages would cost more than the arithmetic.
+// A buffer of this thread, kept: fresh pages would cost more than the arithmetic. It begins where a
+// line of the cache does, so that no vector lies across two.
 template <int slot, class T = float>
 T* scratch(Index size) {
-  thread_local std::vector<T> buffer;
-  if (static_cast<Index>(buffer.size()) < size) buffer.resize(size);
-  return buffer.data();
+  struct alignas(64) Line {
+    T values[64 / sizeof(T)];
+  };
+  thread_local std::vector<Line> buffer;
+  const Index lines = (size * sizeof(T) + sizeof(Line) - 1) / sizeof(Line);
+  if (static_cast<Index>(buffer.size()) < lines) buffer.resize(lines);
+  return reinterpret_cast<T*>(buffer.data());
 }
 
 struct Shape {
