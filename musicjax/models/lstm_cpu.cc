@@ -52,7 +52,9 @@ using Integers = int32_t __attribute__((vector_size(4 * kLanes)));
 struct Matrix {  // of any layout
   const float* data;
   Index row, column;  // distances
+  Index block = 0;    // and from kRows rows to the next, if it lies in blocks of rows
   const float* at(Index i, Index j) const { return data + i * row + j * column; }
+  Matrix from(Index i) const { return {block ? data + i / kRows * block : at(i, 0), row, column}; }
 };
 
 Vector load(const float* from) { return *reinterpret_cast<const Vector*>(from); }
@@ -109,17 +111,18 @@ Vector tanh(Vector x) { return 2.f * sigmoid(2.f * x) - 1.f; }
 
 Index panels(Index columns) { return (columns + kPanel - 1) / kPanel; }
 
-// Columns of a block as panels [depth][kPanel], zeros beyond the last column.
+// Columns of a block as panels [depth][size], zeros beyond the last column.
+template <int size = kPanel>
 void pack(Matrix from, Index depth, Index columns, float* to) {
-  for (Index start = 0; start < columns; start += kPanel)
-    for (Index k = 0; k < depth; ++k, to += kPanel) {
-      const Index count = std::min<Index>(kPanel, columns - start);
+  for (Index start = 0; start < columns; start += size)
+    for (Index k = 0; k < depth; ++k, to += size) {
+      const Index count = std::min<Index>(size, columns - start);
       if (from.column == 1) {
         std::memcpy(to, from.at(k, start), 4 * count);
       } else {
         for (Index j = 0; j < count; ++j) to[j] = *from.at(k, start + j);
       }
-      std::fill(to + count, to + kPanel, 0.f);
+      std::fill(to + count, to + size, 0.f);
     }
 }
 
@@ -135,8 +138,8 @@ void add_column(Matrix a, Index k, const float* from, Vector (&sum)[rows][vector
 }
 
 // Rows of the next block. The last two share what is left: a block of few waits for its own sums.
-Index block_rows(Index left, Index most) {
-  return left >= 2 * most ? most : left > most ? (left + 1) / 2 : left;
+Index block_rows(Index left) {
+  return left >= 2 * kRows ? kRows : left > kRows ? (left + 1) / 2 : left;
 }
 
 // Calls `work` with a number of rows that the compiler knows.
@@ -151,9 +154,9 @@ void multiply(Matrix a, Index rows, Index depth, const float* packed, Index colu
               Index out_row, bool add) {
   for (Index start = 0; start < columns; start += kPanel, packed += depth * kPanel)
     for (Index r = 0, count; r < rows; r += count)
-      with_rows(count = block_rows(rows - r, kRows), [&](auto block) {
+      with_rows(count = a.block ? std::min<Index>(rows - r, kRows) : block_rows(rows - r), [&](auto block) {
         Vector sum[block.value][kVectors] = {};
-        const Matrix some{a.at(r, 0), a.row, a.column};
+        const Matrix some = a.from(r);
         for (Index k = 0; k < depth; ++k) add_column(some, k, packed + k * kPanel, sum);
         for (int i = 0; i < block.value; ++i)
           for (int v = 0; v < kVectors; ++v) {
@@ -421,6 +424,7 @@ ffi::Error backward(ffi::ThreadPool pool, Array gates, Array cells, Array hidden
     float* d_gates = scratch<2>(steps * rows * s.G);
     float* d_panels = scratch<3>(steps * rows * panels(s.G) * kPanel);
     float* d_u = scratch<4>(rows * width);
+    float* u_blocks = scratch<5>(steps * rows * (s.U + kRows));
     float* d_c = task.of(d_c_first->typed_data(), s.H);
     float* d_h = d_u + s.F - first;
     std::memcpy(d_c, task.of(d_c_last.typed_data(), s.H), 4 * rows * s.H);
@@ -444,7 +448,9 @@ ffi::Error backward(ffi::ThreadPool pool, Array gates, Array cells, Array hidden
       if (++summed < steps && t > 0) continue;
       const bool begun = t + summed < s.T;
       pack({d_gates, s.G, 1}, summed * rows, s.G, d_panels);
-      multiply({u, 1, s.U}, s.U, summed * rows, d_panels, s.G, sums + number * size, s.G, begun);
+      pack<kRows>({u, s.U, 1}, summed * rows, s.U, u_blocks);
+      multiply({u_blocks, 1, kRows, summed * rows * kRows}, s.U, summed * rows, d_panels, s.G,
+               sums + number * size, s.G, begun);
       summed = 0;
     }
     copy(d_h, width, task.of(d_h_first->typed_data(), s.H), s.H, rows, s.H);
