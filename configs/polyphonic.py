@@ -83,6 +83,12 @@ def piano_midi_events(config: Config) -> None:
     config.train.epochs = 30
 
 
+def jsb_chorales_events(config: Config) -> None:
+    in_c(config)
+    config.model.dropout = 0.5
+    config.train.epochs = 20
+
+
 def musedata_events(config: Config) -> None:
     in_c(config)
     config.model.hidden_size = 512
@@ -109,7 +115,7 @@ VARIANTS = {
     "nottingham": nottingham,
     "piano_midi": piano_midi,
     "musedata": musedata,
-    "jsb_chorales_events": events,
+    "jsb_chorales_events": jsb_chorales_events,
     "nottingham_events": events,
     "piano_midi_events": piano_midi_events,
     "musedata_events": musedata_events,

@@ -26,7 +26,6 @@ from flax import nnx
 
 from musicjax.config import SHARE, at_least, expect, setting, settings_of
 from musicjax.encodings.base import Encoding
-from musicjax.errors import InputError
 from musicjax.models import pointer
 from musicjax.models.base import Batch, Carry, Params, Prediction, Rules
 from musicjax.models.categorical import Categorical, without_unknown
@@ -35,7 +34,7 @@ from musicjax.models.pointer import Memory, Pointer
 from musicjax.models.weights import by_name
 
 # Of the parameters, what a live page needs beside the table that is made of the others.
-_LIVE = ("table", "places", "context", "lstms", "w_out", "b_out", "bias")
+_LIVE = ("table", "places", "context", "lstms", "w_out", "b_out", "bias", "pointer")
 _LONGEST_BAR = 8  # quarters; places further on in a bar are taken for the last
 
 
@@ -240,13 +239,13 @@ class CausalLSTM(Categorical):
     def live(self, params: Params) -> tuple[dict[str, Any], Mapping[str, jax.Array]]:
         """See Model."""
         settings = self.settings
-        if settings.memory:
-            raise InputError(
-                f"model.memory is {settings.memory}, and the live page has no pointer; it runs "
-                "models that were trained with model.memory=0"
-            )
         arrays = by_name(params) | {"table": self._table(self.bind(params))}
-        sizes = {"embedding_size": settings.embedding_size, "layers": settings.layers}
+        sizes = {
+            "embedding_size": settings.embedding_size,
+            "layers": settings.layers,
+            "reach": settings.memory,
+            "units_per_quarter": self.encoding.units_per_quarter,
+        }
         used = {name: array for name, array in arrays.items() if name.split(".")[0] in _LIVE}
         return {"name": "causal_lstm", **sizes}, used
 

@@ -105,6 +105,24 @@ def test_a_causal_lstm_has_musicjaxs_logits(browser, tmp_path, name, variant, ch
     assert browser.errors == []
 
 
+@pytest.mark.parametrize("memory", [7, 100])
+@pytest.mark.parametrize(("name", "variant"), [("vocab", "tiny_causal"), ("events", "tiny")])
+def test_a_pointer_says_what_musicjaxs_does(browser, tmp_path, name, variant, memory):
+    model = small_model(name, variant, memory=memory)
+    params, rng = drawn_params(model), np.random.default_rng(0)
+    some = rng.integers(1, model.encoding.size, 12)
+    ids = np.tile(rng.choice(some, 25), 2)  # what comes again, matches
+    ids[31] = some[0]
+    places = rng.integers(0, 60, 51)
+    batch = {"elements": np.append(0, ids)[None], "positions": places[None]}
+    expected = jax.jit(model.apply)(params, batch).nll[0]
+    browser.open(write(tmp_path / "page", model, params))
+    found = np.array(browser.run(f"musicjax.trace({ids.tolist()}, {places.tolist()})"))
+    close(-found[np.arange(50), ids], expected)
+    close(np.exp(found).sum(axis=1), 1)
+    assert browser.errors == []
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -230,8 +248,6 @@ def test_a_model_that_the_page_cannot_run_is_one_line():
         model = small_model(name, variant)
         with pytest.raises(InputError, match=said):
             model.live(model.shapes)
-    with pytest.raises(InputError, match=r"model.memory is 8, and the live page has no pointer"):
-        small_model("vocab", "tiny_causal", memory=8).live({})
     for name in ("vocab", "events"):
         encoding = make_encoding(load_config("tiny", name).data)
         with pytest.raises(InputError, match="plays one instrument"):

@@ -59,7 +59,67 @@ class LSTM {
   }
 }
 
-// musicjax/models/causal_lstm.py, without a pointer.
+// musicjax/models/pointer.py: its memory is of one entry for each id, the newest last.
+class Pointer {
+  constructor({ reach, units_per_quarter }, arrays) {
+    Object.assign(this, { reach, units_per_quarter });
+    for (const name of ["w_query", "w_key", "sentinel", "bias", "distance", "matched"]) {
+      this[name] = arrays[`pointer.${name}`];
+    }
+    this.size = this.sentinel.length;
+  }
+
+  // `last` was read: where it came before, a match goes on.
+  match(entries, last) {
+    for (let s = entries.length - 1; s >= 0; s--) {
+      const before = entries[s - 1];
+      entries[s].match = before && before.id === last && last > 0 ? before.match + 1 : 0;
+    }
+  }
+
+  scoreOf(query, time, { key, time: then, match }) {
+    const ago = time - then;
+    const furthest = this.distance.length - 2;
+    const whole = ago % this.units_per_quarter === 0;
+    let score = this.distance[whole ? Math.min(ago / this.units_per_quarter, furthest) : furthest + 1];
+    score += this.matched[Math.min(match, this.matched.length - 1)];
+    for (let i = 0; i < this.size; i++) score += query[i] * key[i];
+    return score;
+  }
+
+  // The logits become log-probabilities of all ids, copies too.
+  mix(logits, entries, h, time) {
+    const query = new Float64Array(this.size);
+    addProduct(query, h, this.w_query);
+    let own = this.bias[0];
+    query.forEach((value, i) => {
+      query[i] = value / Math.sqrt(this.size);
+      own += query[i] * this.sentinel[i];
+    });
+    // One entry more than can be pointed to is kept, for the match of the one after it.
+    const allowed = entries.slice(entries.length > this.reach ? 1 : 0).filter(({ id }) => id > 0);
+    const scores = allowed.map((entry) => this.scoreOf(query, time, entry));
+    const most = scores.reduce((a, b) => Math.max(a, b), own);
+    const shares = scores.map((score) => Math.exp(score - most));
+    const ownShare = Math.exp(own - most);
+    const sum = shares.reduce((a, b) => a + b, ownShare);
+    const highest = logits.reduce((a, b) => Math.max(a, b), -Infinity);
+    const p = logits.map((logit) => Math.exp(logit - highest));
+    const scale = ownShare / sum / p.reduce((a, b) => a + b, 0);
+    p.forEach((value, id) => (p[id] = value * scale));
+    allowed.forEach(({ id }, s) => (p[id] += shares[s] / sum));
+    p.forEach((value, id) => (logits[id] = Math.log(value + 1e-30)));
+  }
+
+  write(entries, h, id, time) {
+    const key = new Float64Array(this.size);
+    addProduct(key, h, this.w_key);
+    entries.push({ key, id, time, match: 0 });
+    if (entries.length > this.reach + 1) entries.shift();
+  }
+}
+
+// musicjax/models/causal_lstm.py.
 NETWORKS.causal_lstm = class {
   constructor(settings, arrays) {
     this.arrays = arrays;
@@ -68,20 +128,26 @@ NETWORKS.causal_lstm = class {
     this.lstms = Array.from({ length: settings.layers }, (_, i) => new LSTM(arrays, `lstms.${i}`));
     this.table = arrays.table;
     this.logits = new Float64Array(this.table.length / this.embedding);
+    this.pointer = settings.reach ? new Pointer(settings, arrays) : null;
   }
 
   start() {
     const state = this.lstms.map(({ size }) => ({ h: new Float64Array(size), c: new Float64Array(size) }));
-    const reader = this.arrays.context ? new READERS[data.reader.name](data.reader) : null;
-    return { state, reader, last: 0 };
+    const reader = new READERS[data.reader.name](data.reader);
+    return { state, reader, last: 0, time: 0, entries: [] };
   }
 
   advance(memory, place) {
+    const { reader, last, entries } = memory;
     let x = new Float64Array(this.embedding);
-    addRow(x, this.table, memory.last);
-    if (memory.reader) {
-      memory.reader.read(memory.last);
-      memory.reader.context((feature, value) => addRow(x, this.arrays.context, feature, value));
+    addRow(x, this.table, last);
+    if (this.arrays.context) {
+      reader.read(last);
+      reader.context((feature, value) => addRow(x, this.arrays.context, feature, value));
+    }
+    if (this.pointer) {
+      this.pointer.match(entries, last);
+      memory.time += reader.units(last);
     }
     if (this.places) addRow(x, this.arrays.places, Math.min(place, this.places - 1));
     this.lstms.forEach((lstm, i) => {
@@ -106,14 +172,21 @@ NETWORKS.causal_lstm = class {
     return logits;
   }
 
-  read(memory, place, id) {
-    this.advance(memory, place);
+  take(memory, h, id) {
+    if (this.pointer) this.pointer.write(memory.entries, h, id, memory.time);
     memory.last = id;
+    return id;
+  }
+
+  read(memory, place, id) {
+    this.take(memory, this.advance(memory, place), id);
   }
 
   next(memory, place, sampler) {
-    memory.last = sampler.id(this.outputs(this.advance(memory, place)));
-    return memory.last;
+    const h = this.advance(memory, place);
+    const logits = this.outputs(h);
+    if (this.pointer) this.pointer.mix(logits, memory.entries, h, memory.time);
+    return this.take(memory, h, sampler.id(logits));
   }
 };
 

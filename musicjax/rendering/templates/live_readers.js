@@ -5,6 +5,7 @@
 //                      the note sounds on: `ended` then says later which
 //   allowed(id)        whether it may come next
 //   crowds(id, most)   whether more than `most` notes would sound by it
+//   units(id)          how far it moves time on, as Encoding.units
 //   elementsOf(notes)  of notes that were played: {start, end, pitch}, by start
 const READERS = {};
 const SOFT = 80; // velocity of what does not say it
@@ -39,6 +40,10 @@ READERS.tokens = class {
 
   crowds(id, most) {
     return this.pitches[id].length > most;
+  }
+
+  units(id) {
+    return this.durations[id];
   }
 
   read(id) {
@@ -93,6 +98,10 @@ READERS.events = class {
     const soundAfter = (points) => this.left.filter((left) => left > points).length;
     if (this.kinds[id] === this.kind.Pitch) return soundAfter(0) >= most;
     return this.kinds[id] === this.kind.Position && soundAfter(this.values[id] - Math.max(this.position, 0)) >= most;
+  }
+
+  units(id) {
+    return this.bar_units[id];
   }
 
   unitsOf(points) {
