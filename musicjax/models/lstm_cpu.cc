@@ -40,7 +40,7 @@ constexpr int kLanes = 8, kVectors = 2, kRows = 6, kStepRows = 2;  // 12 and 8 o
 constexpr int kLanes = 4, kVectors = 4, kRows = 6, kStepRows = 6;  // 24 of NEON's 32
 #endif
 constexpr int kPanel = kLanes * kVectors;  // columns
-constexpr Index kTaskRows = 8 * kRows;     // at most
+constexpr Index kTaskRows = 64;                  // at most
 constexpr Index kStepTaskRows = 32 * kStepRows;  // at most, so that they stay in the cache
 // Rows, of several steps, after which w's gradient is added up; and if that is itself large.
 constexpr Index kSumRows = 192, kLargeSumRows = 768, kLarge = 1 << 17;
@@ -153,8 +153,9 @@ void with_rows(Index rows, Work work) {
 void multiply(Matrix a, Index rows, Index depth, const float* packed, Index columns, float* out,
               Index out_row, bool add) {
   for (Index start = 0; start < columns; start += kPanel, packed += depth * kPanel)
-    for (Index r = 0, count; r < rows; r += count)
-      with_rows(count = a.block ? std::min<Index>(rows - r, kRows) : block_rows(rows - r), [&](auto block) {
+    for (Index r = 0, count; r < rows; r += count) {
+      count = a.block ? std::min<Index>(rows - r, kRows) : block_rows(rows - r);
+      with_rows(count, [&](auto block) {
         Vector sum[block.value][kVectors] = {};
         const Matrix some = a.from(r);
         for (Index k = 0; k < depth; ++k) add_column(some, k, packed + k * kPanel, sum);
@@ -166,6 +167,7 @@ void multiply(Matrix a, Index rows, Index depth, const float* packed, Index colu
             store(to, add ? sum[i][v] + load(to, lanes) : sum[i][v], lanes);
           }
       });
+    }
 }
 
 // Runs tasks 0, 1, ... on the threads of the pool and on this one. A helper that comes late, all
@@ -214,7 +216,8 @@ struct Shape {
     U = w.dimensions()[1], G = w.dimensions()[2], H = G / 4;
     const Index threads = std::max<Index>(pool.num_threads(), 1);
     const Index wanted = K >= threads ? 1 : (threads + K - 1) / std::max<Index>(K, 1);
-    rows = std::clamp<Index>((B + wanted - 1) / wanted, 1, kTaskRows);
+    const Index most = std::max(wanted, (B + kTaskRows - 1) / kTaskRows);
+    rows = std::max<Index>((B + most - 1) / most, 1);
     parts = (B + rows - 1) / rows;
   }
 };
