@@ -151,19 +151,63 @@ def _by_instrument(song: Song, longest_note: int | None) -> TokenSequence:
     return TokenSequence([token for _, token in placed], *totals.tolist())
 
 
+def ids_to_tracks(
+    ids: np.ndarray,
+    vocabulary: Vocabulary,
+    *,
+    start: int = 0,
+    units: int | None = None,
+    name: str = "",
+    velocity: int = 80,
+    program: int = 0,
+    is_drum: bool = False,
+) -> list[Track]:
+    """The tracks of a sequence of tokens, one for each instrument, at UNITS_PER_QUARTER ticks to a
+    quarter note.
+
+    Args:
+        ids: int [T], of the vocabulary; the unknown is left out.
+        vocabulary: of the tokens.
+        start: onset of the first token, in ticks.
+        units: what comes later than so many ticks after it is cut off.
+        name, velocity, program, is_drum: of the tracks; a token's own instrument has priority.
+    """
+    ids, tracks = ids[ids > 0], []
+    instruments = vocabulary.instruments[ids]
+    for number in dict.fromkeys(instruments.tolist()):
+        own = ids[instruments == number]
+        length = vocabulary.durations[own]
+        onset = _starts(length)
+        if units is not None:
+            own, length, onset = (each[onset < units] for each in (own, length, onset))
+            length = np.minimum(length, units - onset)
+        sizes = vocabulary.chord_sizes[own]
+        notes = np.repeat(vocabulary.chord_starts[own] - _starts(sizes), sizes)
+        notes += np.arange(len(notes))
+        instrument = vocabulary.instrument_names[number]
+        track = Track(
+            name=f"{name} {instrument}".strip(),
+            program=PROGRAM_OF_PART[instrument] if instrument else program,
+            is_drum=instrument == "drums" if instrument else is_drum,
+            onset_ticks=start + np.repeat(onset, sizes),
+            duration_ticks=np.repeat(length, sizes),
+            pitch=vocabulary.pitches[notes],
+            velocity=np.full(len(notes), velocity),
+        )
+        tracks.append(track)
+    return tracks
+
+
 def tokens_to_song(tokens: Sequence[Token], *, qpm: float = 120.0, **track: Any) -> Song:
     """The song of a sequence of tokens.
 
     Args:
         tokens: in order.
         qpm: tempo in quarter notes a minute.
-        **track: as in TokenEncoding.decode.
+        **track: as in ids_to_tracks.
     """
     vocabulary = Vocabulary.build(tokens)
-    encoding = TokenEncoding(
-        longest_rest=0, longest_note=0, instruments=False, vocabulary=vocabulary
-    )
-    tracks = encoding.decode(vocabulary.encode(tokens), **track)
+    tracks = ids_to_tracks(vocabulary.encode(tokens), vocabulary, **track)
     return Song(tuple(tracks), UNITS_PER_QUARTER, tempos=(Tempo(0, qpm),))
 
 
@@ -302,40 +346,10 @@ class TokenEncoding(Encoding):
         return table[semitones[:, None] + len(table) // 2, elements]
 
     def decode(
-        self,
-        elements: np.ndarray,
-        *,
-        start: int = 0,
-        units: int | None = None,
-        name: str = "",
-        **track: Any,
+        self, elements: np.ndarray, *, start: int = 0, units: int | None = None, **track: Any
     ) -> list[Track]:
         """See Encoding; a token's own instrument has priority over the track's."""
-        vocabulary, elements, tracks = self.vocabulary, elements[elements > 0], []
-        instruments = vocabulary.instruments[elements]
-        for number in dict.fromkeys(instruments.tolist()):
-            ids = elements[instruments == number]
-            length = vocabulary.durations[ids]
-            onset = _starts(length)
-            if units is not None:
-                ids, length, onset = (each[onset < units] for each in (ids, length, onset))
-                length = np.minimum(length, units - onset)
-            sizes = vocabulary.chord_sizes[ids]
-            places = np.repeat(vocabulary.chord_starts[ids] - _starts(sizes), sizes)
-            voice = {"velocity": 80, "program": 0, "is_drum": False} | track
-            if instrument := vocabulary.instrument_names[number]:
-                voice |= {"program": PROGRAM_OF_PART[instrument], "is_drum": instrument == "drums"}
-            voice["velocity"] = np.full(len(places), voice["velocity"])
-            tracks.append(
-                Track(
-                    f"{name} {instrument}".strip(),
-                    onset_ticks=start + np.repeat(onset, sizes),
-                    duration_ticks=np.repeat(length, sizes),
-                    pitch=vocabulary.pitches[places + np.arange(len(places))],
-                    **voice,
-                )
-            )
-        return tracks
+        return ids_to_tracks(elements, self.vocabulary, start=start, units=units, **track)
 
     def text(self, elements: np.ndarray) -> str:
         """See Encoding."""
