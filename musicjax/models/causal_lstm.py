@@ -244,7 +244,6 @@ class CausalLSTM(Categorical):
             "embedding_size": settings.embedding_size,
             "layers": settings.layers,
             "reach": settings.memory,
-            "units_per_quarter": self.encoding.units_per_quarter,
         }
         used = {name: array for name, array in arrays.items() if name.split(".")[0] in _LIVE}
         return {"name": "causal_lstm", **sizes}, used

@@ -59,14 +59,6 @@ struct Matrix {  // of any layout
 
 Vector load(const float* from) { return *reinterpret_cast<const Vector*>(from); }
 
-// x, which the compiler must not load again for each product.
-Vector in_register(Vector x) {
-#if defined(__x86_64__)
-  asm("" : "+v"(x));
-#endif
-  return x;
-}
-
 Vector load(const float* from, Index count) {
   if (count >= kLanes) return load(from);
 #if defined(__AVX512F__)
@@ -88,6 +80,14 @@ void store(float* to, Vector x, Index count = kLanes) {
 #else
   std::memcpy(to, &x, 4 * count);
 #endif
+}
+
+// x, which the compiler must not load again for each product.
+Vector in_register(Vector x) {
+#if defined(__x86_64__)
+  asm("" : "+v"(x));
+#endif
+  return x;
 }
 
 // 1 / (1 + exp(-x)), to 1e-7; NaN stays NaN.

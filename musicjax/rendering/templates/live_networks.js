@@ -61,8 +61,8 @@ class LSTM {
 
 // musicjax/models/pointer.py: its memory is of one entry for each id, the newest last.
 class Pointer {
-  constructor({ reach, units_per_quarter }, arrays) {
-    Object.assign(this, { reach, units_per_quarter });
+  constructor(reach, unitsPerQuarter, arrays) {
+    Object.assign(this, { reach, unitsPerQuarter });
     for (const name of ["w_query", "w_key", "sentinel", "bias", "distance", "matched"]) {
       this[name] = arrays[`pointer.${name}`];
     }
@@ -80,8 +80,8 @@ class Pointer {
   scoreOf(query, time, { key, time: then, match }) {
     const ago = time - then;
     const furthest = this.distance.length - 2;
-    const whole = ago % this.units_per_quarter === 0;
-    let score = this.distance[whole ? Math.min(ago / this.units_per_quarter, furthest) : furthest + 1];
+    const whole = ago % this.unitsPerQuarter === 0;
+    let score = this.distance[whole ? Math.min(ago / this.unitsPerQuarter, furthest) : furthest + 1];
     score += this.matched[Math.min(match, this.matched.length - 1)];
     for (let i = 0; i < this.size; i++) score += query[i] * key[i];
     return score;
@@ -128,7 +128,8 @@ NETWORKS.causal_lstm = class {
     this.lstms = Array.from({ length: settings.layers }, (_, i) => new LSTM(arrays, `lstms.${i}`));
     this.table = arrays.table;
     this.logits = new Float64Array(this.table.length / this.embedding);
-    this.pointer = settings.reach ? new Pointer(settings, arrays) : null;
+    const { reach } = settings;
+    this.pointer = reach ? new Pointer(reach, data.reader.units_per_quarter, arrays) : null;
   }
 
   start() {
