@@ -33,6 +33,7 @@ def get_config(variant: str = "") -> Config:
     data.velocities = 0  # bins of loudness, such as 32; 0: none is written
     data.instruments = False  # notes name their program; else all tracks are one instrument
     data.tempos = 0  # bins of tempo, such as 32; 0: none is written, the song's own is kept apart
+    data.ends = True  # songs end with an event of their own, and so do pieces
 
     config.model = model = get_causal_lstm()
     model.window = 256  # some eight bars of four voices

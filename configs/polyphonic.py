@@ -64,6 +64,7 @@ def events(config: Config) -> None:
     data.velocities = 0
     data.instruments = False
     data.tempos = 0
+    data.ends = False  # a piece is as long as it is
     config.model = model = get_causal_lstm()
     model.window = 512
     model.memory = 16384  # a whole piece: they repeat themselves

@@ -255,6 +255,10 @@ class Encoding(Protocol):
         """bool [...]: where no note sounds; of numpy or jax."""
         ...
 
+    def is_end(self, elements: Array) -> Array:
+        """bool [...]: what comes where a song has ended, and nowhere else; of numpy or jax."""
+        return elements[(..., *[0] * len(self.shape))] < 0
+
     def resumed(self, elements: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, int]:
         """Elements that go on from others, with what they need to stand alone.
 

@@ -4,8 +4,9 @@
 
 Each bar begins with Bar and its meter. A Position says where in the bar the notes after it begin;
 each note is its Pitch and its Duration. As settings ask, its Program comes before it (and drums are
-PitchDrum), its Velocity before its Duration, and a Tempo after the Position of a change. A beat is
-a note of the meter's denominator: Duration_3.0.12 is three quarters in 3/4, three eighths in 6/8.
+PitchDrum), its Velocity before its Duration, a Tempo after the Position of a change, and EOS at the
+end of a song. A beat is a note of the meter's denominator: Duration_3.0.12 is three quarters in
+3/4, three eighths in 6/8.
 
 The ids, their texts and what they mean are those of miditok's REMI, `EventEncoding.tokenizer`: its
 `encode` gives the same ids for the same notes in the same bars, its `decode` the same notes for any
@@ -16,7 +17,8 @@ in REMI+, von Rütte et al., "FIGARO", ICLR 2023; Fradet et al., "MidiTok", ISMI
 Differs from miditok: (1) note ends are moved to the grid, not lengths; (2) a note longer than
 `LONGEST` beats is struck again; (3) a new meter cuts the bar that it comes in short, where miditok
 lets it wait for the next; (4) a meter that the vocabulary lacks is written by another, see
-`grid_meters`; (5) notes that begin together come by program, pitch and duration.
+`grid_meters`; (5) notes that begin together come by program, pitch and duration; (6) with `ends` a
+song's last event is EOS, which miditok knows and leaves to its user.
 
 Axes: B batch, T element, V ids, F features.
 """
@@ -58,6 +60,7 @@ _LEFT = 4  # of a state of the grammar: from here on, what is left of each pitch
 _MOST_REPORTED = 1000  # songs, evenly spread, that a report reads
 _KINDS = (
     "PAD",
+    "EOS",
     "Bar",
     "TimeSig",
     "Position",
@@ -68,14 +71,15 @@ _KINDS = (
     "Velocity",
     "Duration",
 )
-_PAD, _BAR, _METER, _POSITION, _TEMPO, _PROGRAM, _PITCH, _DRUM, _VELOCITY, _DURATION = range(10)
+_PAD, _EOS, _BAR, _METER, _POSITION, _TEMPO = range(6)
+_PROGRAM, _PITCH, _DRUM, _VELOCITY, _DURATION = range(6, 11)
 
 
 # --- miditok's ids ---------------------------------------------------------------------------
 
 
 @functools.cache
-def _remi(resolution: int, velocities: int, instruments: bool, tempos: int) -> Any:
+def _remi(resolution: int, velocities: int, instruments: bool, tempos: int, ends: bool) -> Any:
     """miditok's REMI; the arguments are those of EventEncoding."""
     from miditok import REMI, TokenizerConfig  # half a second, with what it imports
 
@@ -84,7 +88,7 @@ def _remi(resolution: int, velocities: int, instruments: bool, tempos: int) -> A
             pitch_range=(0, 127),
             drums_pitch_range=(0, 127),
             beat_res={(0, LONGEST): resolution},
-            special_tokens=["PAD"],
+            special_tokens=["PAD", "EOS"] if ends else ["PAD"],
             use_velocities=velocities > 0,
             num_velocities=velocities or 1,
             use_programs=instruments,
@@ -140,9 +144,11 @@ class _Ids(NamedTuple):
 
 
 @functools.cache
-def _ids_of(resolution: int, velocities: int, instruments: bool, tempos: int) -> _Ids:
+def _ids_of(
+    resolution: int, velocities: int, instruments: bool, tempos: int, ends: bool
+) -> _Ids:
     """What the ids of `_remi` mean."""
-    vocabulary = _remi(resolution, velocities, instruments, tempos).vocab
+    vocabulary = _remi(resolution, velocities, instruments, tempos, ends).vocab
     texts = tuple(sorted(vocabulary, key=vocabulary.__getitem__))
     kinds, values, denominators = [], [], []
     for text in texts:
@@ -356,6 +362,7 @@ class EventEncoding(FixedIds):
         velocities: bins of velocity; 0: none is written.
         instruments: notes name their program; else all are merged.
         tempos: bins of tempo; 0: none is written.
+        ends: songs end with an event of their own, EOS.
     """
 
     name: ClassVar[str] = "events"
@@ -368,15 +375,20 @@ class EventEncoding(FixedIds):
     velocities: int = setting(Rule(lambda bins: 0 <= bins <= 127, "0 to 127 bins (0: none)"))
     instruments: bool = setting(ANY)
     tempos: int = setting(Rule(lambda bins: not bins or bins > 1, "0 (none), or 2 bins or more"))
+    ends: bool = setting(ANY)
 
     @property
     def tokenizer(self) -> Any:
         """The miditok.REMI whose ids these are. It is shared: leave it as it is."""
-        return _remi(self.resolution, self.velocities, self.instruments, self.tempos)
+        return _remi(*self._settings)
 
     @property
     def _ids(self) -> _Ids:
-        return _ids_of(self.resolution, self.velocities, self.instruments, self.tempos)
+        return _ids_of(*self._settings)
+
+    @property
+    def _settings(self) -> tuple:
+        return self.resolution, self.velocities, self.instruments, self.tempos, self.ends
 
     @property
     def size(self) -> int:
@@ -464,7 +476,7 @@ class EventEncoding(FixedIds):
             rows[row : row + len(at), : len(columns)] = np.stack(columns, axis=1)
             row += len(at)
         rows = rows[np.argsort(np.concatenate([at for at, _ in blocks]), kind="stable")]
-        elements = rows[rows >= 0]
+        elements = np.append(rows[rows >= 0], np.flatnonzero(ids.kinds == _EOS).astype(np.int32))
         return elements, np.flatnonzero(elements == bar_id[0])
 
     def transposed(self, elements: Array, semitones: Array) -> Array:
@@ -599,6 +611,10 @@ class EventEncoding(FixedIds):
         """See Encoding: none is."""
         return elements < 0
 
+    def is_end(self, elements: Array) -> Array:
+        """See Encoding: EOS is."""
+        return elements.__array_namespace__().asarray(self._ids.kinds == _EOS)[elements]
+
     def grammar(self, batch: int) -> np.ndarray:
         """See Encoding: the last id, its Position (-1: none in this bar), the bar's length in
         points of the grid, and the last pitch there (-1: none; of drums 128 more); then of each
@@ -634,7 +650,7 @@ class EventEncoding(FixedIds):
     def may_follow(self, state: Array) -> Array:
         """See Encoding: what can follow in a song that `encode` wrote. A bar has its meter,
         Positions go forward and stay in it, the pitches of an instrument that begin together go up,
-        and a note is whole.
+        a note is whole, and after the end another song begins.
         """
         xp, known = state.__array_namespace__(), self._ids
         last, place, length, pitch = state[:, :_LEFT].T[:, :, None]
@@ -675,6 +691,7 @@ class EventEncoding(FixedIds):
         after_pitch = [_VELOCITY] if self.velocities else [_DURATION]
         following = {
             _PAD: [_BAR],
+            _EOS: [_BAR],
             _BAR: [_METER],
             _METER: [_POSITION, _BAR],
             _POSITION: [_TEMPO, *note],
@@ -683,7 +700,7 @@ class EventEncoding(FixedIds):
             _PITCH: after_pitch,
             _DRUM: after_pitch,
             _VELOCITY: [_DURATION],
-            _DURATION: [_POSITION, _BAR, *note],
+            _DURATION: [_POSITION, _BAR, _EOS, *note],
         }
         allowed = np.zeros((len(_KINDS), len(_KINDS)), bool)
         for kind, others in following.items():
@@ -745,9 +762,10 @@ class EventEncoding(FixedIds):
 
     def prime(self, song: Song, length: int | None, unknown: str) -> EncodedPrime:
         """See Encoding. It begins with a bar; inside of a bar that is longer than `length`, with
-        the Bar, its meter and a Position.
+        the Bar, its meter and a Position. It does not say that it has ended.
         """
         elements, layout, _ = self.encode(song)
+        elements = elements[~self.is_end(elements)]
         if length is None:
             return EncodedPrime(elements, 0, layout)
         kinds, least = self._ids.kinds[elements], len(elements) - length
@@ -761,10 +779,11 @@ class EventEncoding(FixedIds):
         return EncodedPrime(elements[:0], self._read(elements).end, layout)
 
     def live(self) -> dict[str, Any]:
-        """See Encoding. follow: of each kind, which kinds may come next."""
+        """See Encoding. follow: of each kind, which kinds may come next; none ends the music."""
         if self.instruments:
             raise InputError("the live page plays one instrument, and these events name several")
         known, followers = self._ids, self._followers()
+        followers[:, _EOS] = False
         first = [np.flatnonzero(known.kinds == kind)[:1] for kind in range(len(_KINDS))]
         return {
             "name": self.name,

@@ -152,6 +152,11 @@ class Passage:
         """The notes that are not of drums."""
         return self.notes[self.notes[:, 3] == 0]
 
+    @property
+    def heard(self) -> int:
+        """Ticks from its first note on; 0 without one."""
+        return self.ticks - int(self.notes[0, 0]) if len(self.notes) else 0
+
     @functools.cached_property
     def sounding(self) -> Sounding:
         """What sounds when."""
@@ -422,9 +427,9 @@ def leaps(passage: Passage) -> float | None:
 
 
 def notes_at_once(passage: Passage) -> float:
-    """Pitches that sound, mean over time."""
+    """Pitches that sound, mean over the time from the first note on."""
     sounding = passage.sounding
-    return float(sounding.length @ sounding.pitches / passage.ticks) if passage.ticks else 0.0
+    return float(sounding.length @ sounding.pitches / passage.heard) if passage.heard else 0.0
 
 
 def most_at_once(passage: Passage) -> int:
@@ -443,10 +448,12 @@ def polyphony(passage: Passage) -> float | None:
 
 
 def silence(passage: Passage) -> float:
-    """Share of time in which no note sounds."""
+    """Share of the time from the first note on in which none sounds. Before it a bar is not silent:
+    it has an upbeat, or a piece's prime sounds on.
+    """
     sounding = passage.sounding
-    silent = sounding.length[sounding.pitches == 0].sum()
-    return float(silent / passage.ticks) if passage.ticks else 1.0
+    sounds = sounding.length[sounding.pitches > 0].sum()
+    return float(1 - sounds / passage.heard) if passage.heard else 1.0
 
 
 # --- form -----------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ class _Loop(NamedTuple):
     carry: Any  # of the model
     history: History
     elements: jax.Array  # [B, L, ...]
-    elapsed: jax.Array  # [B] units of all streams
+    ended: jax.Array  # bool [B]
 
 
 @functools.partial(jax.jit, static_argnames=("model", "rules", "length"))
@@ -37,7 +37,7 @@ def continue_primes(
     rules: tuple[Callable, ...],
     length: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """Continues each prime until every piece is long enough.
+    """Continues each prime until every piece is long enough, or has ended.
 
     Args:
         model: as trained.
@@ -53,7 +53,7 @@ def continue_primes(
         rules: sampling rules, in order.
         length: L, the most elements that a piece may have; another L compiles anew.
     Returns:
-        elements [B, L, ...], and how many of them were made, int [].
+        elements [B, L, ...], zeros after the end of a piece, and how many were made, int [].
     """
     encoding = model.encoding
     batch, primed = primes.shape[:2]
@@ -62,7 +62,8 @@ def continue_primes(
     to_come = positions[:, 1 + primed :]
 
     def unfinished(loop: _Loop) -> jax.Array:
-        return (loop.step < enough) & (loop.step < length) & (loop.elapsed < enough_units).any()
+        unfinished = (loop.history.elapsed < enough_units) & ~loop.ended
+        return (loop.step < enough) & (loop.step < length) & unfinished.any()
 
     def body(loop: _Loop) -> _Loop:
         def apply(logits: jax.Array, **drawn_so_far: jax.Array) -> jax.Array:
@@ -71,23 +72,26 @@ def continue_primes(
                 logits = rule(logits, history, settings, encoding)
             return logits
 
-        over = jnp.maximum(loop.elapsed - to_come.shape[1], 0)
+        elapsed = loop.history.elapsed
+        over = jnp.maximum(elapsed - to_come.shape[1], 0)
         last_cycle = to_come.shape[1] - cycles + over % cycles
-        now = jnp.where(loop.elapsed < to_come.shape[1], loop.elapsed, last_cycle)
+        now = jnp.where(elapsed < to_come.shape[1], elapsed, last_cycle)
         position = jnp.take_along_axis(to_come, now[:, None], axis=1)[:, 0]
         step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, loop.step)
         carry, element = model.sample_step(params, loop.carry, step_keys, position, apply)
-        element = element.astype(primes.dtype)
+        ended = loop.ended.reshape(batch, *[1] * len(encoding.shape))
+        element = jnp.where(ended, nothing, element.astype(primes.dtype))
         again = (element == loop.history.last).reshape(batch, -1).all(-1)
         history = History(
             element,
             jnp.where(again, loop.history.repeats + 1, 1),
             jnp.where(encoding.rests(element), loop.history.rests + 1, 0),
+            elapsed + encoding.units(element),
             grammar=encoding.read(loop.history.grammar, element),
         )
         elements = loop.elements.at[:, loop.step].set(element)
         return _Loop(
-            loop.step + 1, carry, history, elements, loop.elapsed + encoding.units(element)
+            loop.step + 1, carry, history, elements, loop.ended | encoding.is_end(element)
         )
 
     def read(state: jax.Array, ids: jax.Array) -> tuple[jax.Array, None]:
@@ -100,9 +104,9 @@ def continue_primes(
     start = _Loop(
         jnp.zeros((), jnp.int32),
         model.prefill(params, primes, positions[:, : 1 + primed]),
-        History(last, zeros + 1, zeros, grammar=grammar),
+        History(last, zeros + 1, zeros, zeros, grammar=grammar),
         jnp.zeros((batch, length, *encoding.shape), primes.dtype),
-        zeros,
+        jnp.zeros(batch, bool),
     )
     end = jax.lax.while_loop(unfinished, body, start)
     return end.elements, end.step

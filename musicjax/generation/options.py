@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from musicjax.config import ANY, CHECKPOINT, Rule, at_least, check_settings, one_of, setting
 from musicjax.errors import InputError
 from musicjax.music.key import parse_key
@@ -25,7 +27,7 @@ _METER = re.compile(r"[1-9]\d?/(1|2|4|8|16|32)")
 _PITCHES = {name: pitch for pitch in range(128) for name in (pitch_name(pitch), str(pitch))}
 # Those that say how to fill in, and those that say what is made otherwise.
 _OF_INFILL = ("voices", "particles", "sweeps")
-_NOT_OF_INFILL = ("length", "seconds", "prime_length", "mode", "max_copy")
+_NOT_OF_INFILL = ("length", "seconds", "min_quarters", "prime_length", "mode", "max_copy")
 
 # What each mode sets of the other options.
 MODES: dict[str, dict[str, Any]] = {
@@ -71,6 +73,7 @@ RULES: Registry[SamplingRule] = Registry(
     {
         "follow_grammar": _rule("follow_grammar", ("ids",)),
         "limit_chords": _rule("limit_chords", ("ids",), "max_notes"),
+        "limit_end": _rule("limit_end", ("ids",), "min_quarters"),
         "limit_rests": _rule("limit_rests", ("ids",), "max_rests"),
         "limit_repeats": _rule("limit_repeats", ("ids",), "max_repeats"),
         "limit_silence": _rule("limit_silence", ("matrix",), "max_silence"),
@@ -134,6 +137,12 @@ class Options:
         _or_none(Rule(lambda value: value > 0, "more than 0")),
         default=None,
         help="Playing time of each piece, instead of --length.",
+    )
+    min_quarters: int = setting(
+        at_least(0),
+        default=16,
+        help="Quarter notes, to the end of a bar, before which no piece ends. Models of events end "
+        "their songs; what does not end is as long as --length or --seconds says.",
     )
     seed: int = setting(
         Rule(lambda value: 0 <= value < 2**31, "0 to 2147483647"),
@@ -320,6 +329,8 @@ class Options:
         idle -= used
         if encoding.kind == "ids" and encoding.crowds(encoding.grammar(1), 1) is None:
             idle.add("max_notes")
+        if encoding.kind == "ids" and not encoding.is_end(np.arange(encoding.size)).any():
+            idle.add("min_quarters")
         given = {
             field.name
             for field in dataclasses.fields(self)

@@ -47,6 +47,7 @@ class Piece(NamedTuple):
         metrics: of the passage, by name, as in musicjax.evaluation.metrics.
         text: of its elements.
         draws: how many times it was drawn, until it shared no more than options.max_copy.
+        ended: whether its model ended it, before it was as long as was asked for.
         place: of the music beside its prime, "after" or "in" it.
     """
 
@@ -57,6 +58,7 @@ class Piece(NamedTuple):
     metrics: dict[str, float]
     text: str
     draws: int = 1
+    ended: bool = False
     place: str = "after"
 
 
@@ -168,7 +170,7 @@ def continue_songs(
     )
     return [
         _piece(
-            np.asarray(made[i, : int(count)]),
+            _until_end(np.asarray(made[i, : int(count)]), encoding),
             encoding,
             corpus.manifest,
             primes[i],
@@ -277,6 +279,12 @@ def _seeds(options: Options) -> list[int]:
     return list(range(options.seed, options.seed + options.num))
 
 
+def _until_end(elements: np.ndarray, encoding: Encoding) -> np.ndarray:
+    """Elements until a song ends."""
+    is_end = encoding.is_end(elements)
+    return elements[: int(is_end.argmax()) + 1] if is_end.any() else elements
+
+
 def _units(seconds: float, qpm: float, encoding: Encoding) -> int:
     return int(np.ceil(seconds / 60 * qpm * encoding.units_per_quarter))
 
@@ -321,6 +329,7 @@ def _piece(
         passage,
         metrics.measure(passage),
         encoding.text(elements),
+        ended=bool(encoding.is_end(elements).any()),
     )
 
 
@@ -361,8 +370,9 @@ def _song(
 def describe(piece: Piece) -> str:
     """A line about a piece."""
     figures = metrics.describe(piece.metrics, piece.passage.element)
-    drawn = f"; drawn {piece.draws} times" if piece.draws > 1 else ""
-    return f"seed {piece.seed}: {figures}; {piece.place} {piece.prime.name}{drawn}"
+    more = "; ends by itself" if piece.ended else ""
+    more += f"; drawn {piece.draws} times" if piece.draws > 1 else ""
+    return f"seed {piece.seed}: {figures}; {piece.place} {piece.prime.name}{more}"
 
 
 def write_pieces(

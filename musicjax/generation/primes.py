@@ -192,7 +192,9 @@ def prime_from_corpus(
     rng = np.random.default_rng(seed)
     song = songs[rng.integers(len(songs))]
     start = int(rng.choice(Examples.starts(corpus, song, length, settings, training=True)))
-    return passage_of(corpus, song, start, start + length)
+    prime = passage_of(corpus, song, start, start + length)
+    goes_on = ~model.encoding.is_end(prime.elements)
+    return prime._replace(elements=prime.elements[goes_on], heard=prime.heard[goes_on])
 
 
 def _mode(key: Mode) -> str:

@@ -25,6 +25,7 @@ class History(NamedTuple):
         last: [B, ...], the last element.
         repeats: int32 [B], how many times it has come in a row.
         rests: int32 [B], rests in a row so far.
+        elapsed: int32 [B], units of all streams since the prime; None where a song is filled in.
         num_notes: int32 [B], of an element drawn note by note: notes that sound in it so far.
         grammar: int32 [B, K], as of Encoding.grammar.
     """
@@ -32,6 +33,7 @@ class History(NamedTuple):
     last: jax.Array
     repeats: jax.Array
     rests: jax.Array
+    elapsed: jax.Array | None = None
     num_notes: jax.Array | None = None
     grammar: jax.Array | None = None
 
@@ -50,6 +52,15 @@ def limit_chords(
     """No id comes by which more than `max_notes` notes would sound at once."""
     crowding = encoding.crowds(history.grammar, settings["max_notes"])
     return logits if crowding is None else jnp.where(crowding, _NEVER, logits)
+
+
+def limit_end(
+    logits: jax.Array, history: History, settings: Settings, encoding: Encoding
+) -> jax.Array:
+    """No piece ends before `min_quarters` quarter notes of bars have begun."""
+    least = settings["min_quarters"] * encoding.units_per_quarter * encoding.streams
+    is_end = encoding.is_end(jnp.arange(logits.shape[-1]))
+    return jnp.where((history.elapsed < least)[:, None] & is_end, _NEVER, logits)
 
 
 def limit_rests(

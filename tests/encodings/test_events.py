@@ -21,15 +21,16 @@ from musicjax.music.song import Meter, Song, Tempo, Track
 
 
 def encoding_of(**changes):
-    chosen = {"resolution": 12, "velocities": 0, "instruments": False, "tempos": 0} | changes
+    chosen = {"resolution": 12, "velocities": 0, "instruments": False, "tempos": 0, "ends": False}
+    chosen |= changes
     return EventEncoding(**chosen)
 
 
 # One of each kind of setting.
 ENCODINGS = [
     encoding_of(),
-    encoding_of(resolution=4),
-    encoding_of(instruments=True, velocities=32),
+    encoding_of(resolution=4, ends=True),
+    encoding_of(instruments=True, velocities=32, ends=True),
     encoding_of(tempos=8),
 ]
 
@@ -301,8 +302,9 @@ def test_miditok_writes_the_same_ids(encoding, song):
     )
     theirs = encoding.tokenizer.encode(midi.song_to_symusic(same))
     theirs = theirs if encoding.instruments else theirs[0]
-    assert encoding.text(made.elements).split() == theirs.tokens
-    assert made.elements.tolist() == theirs.ids
+    end = ["EOS_None"] * encoding.ends
+    assert encoding.text(made.elements).split() == theirs.tokens + end
+    assert made.elements.tolist() == theirs.ids + [encoding.tokenizer.vocab[word] for word in end]
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -467,7 +469,7 @@ def test_miditok_is_imported_late_and_asks_no_network():
     code = """
 import socket, sys
 from musicjax.encodings.events import EventEncoding
-encoding = EventEncoding(resolution=12, velocities=0, instruments=False, tempos=0)
+encoding = EventEncoding(resolution=12, velocities=0, instruments=False, tempos=0, ends=False)
 assert "miditok" not in sys.modules
 def refuse(*arguments, **options):
     raise AssertionError("the network was asked")
@@ -545,6 +547,28 @@ def test_a_prime_is_the_end_of_a_song_from_a_bar_on():
     assert len(encoding.prime(song, 2, "error")[0]) == 0
 
 
+def test_a_song_ends_with_its_end():
+    encoding, song = encoding_of(ends=True), random_song(1)
+    elements, layout, _ = encoding.encode(song)
+    without = encoding_of().encode(song)
+    assert encoding.text(elements) == encoding_of().text(without.elements) + " EOS_None"
+    assert sum(layout["bar_sizes"]) == len(elements)
+    for xp in (np, jnp):
+        is_end = encoding.is_end(xp.asarray(elements))
+        assert is_end.tolist() == [False] * (len(elements) - 1) + [True]
+        assert not encoding_of().is_end(xp.asarray(without.elements)).any()
+    # It takes no time, and says nothing of notes.
+    assert rows(encoding.decode(elements), encoding) == rows(
+        encoding_of().decode(without.elements), encoding
+    )
+    assert encoding.length(elements) == encoding_of().length(without.elements)
+    assert encoding.units(elements)[-1] == 0
+    # What is to be continued has not ended.
+    for length in (None, 30):
+        prime = encoding.prime(song, length, "error").elements
+        assert prime.tolist() == elements[-len(prime) - 1 : -1].tolist()
+
+
 @pytest.mark.parametrize(
     ("length", "expected"),
     [
@@ -612,13 +636,13 @@ def test_a_corpus_of_events(folder):
     notes = sum(random_song(seed).num_notes for seed in range(30))
     assert statistics["counts"]["notes"] == notes
     first, second = encoding.describe(statistics)
-    assert first == f"{len(corpus.data)} events of 325 types, {len(corpus.data) / notes:.2f} a note"
+    assert first == f"{len(corpus.data)} events of 326 types, {len(corpus.data) / notes:.2f} a note"
     assert second == f"moved to the grid: 0.0% of {notes} notes"
     tables, plots = encoding.report([corpus.rows(song) for song in corpus.songs])
     assert [table.name for table in tables] == ["events", "kinds"]
     assert sum(row[2] for row in tables[1].rows) == len(training)
     assert {row[0] for row in tables[1].rows} == {
-        *("Bar", "TimeSig", "Position", "Pitch", "Duration"),
+        *("EOS", "Bar", "TimeSig", "Position", "Pitch", "Duration"),
     }
     assert [plot.name for plot in plots] == ["sizes", "durations", "polyphony"]
     _, lengths, shares = plots[1].series[""]
@@ -687,7 +711,7 @@ def test_every_song_keeps_to_the_grammar(encoding):
 
 
 def test_what_the_grammar_forbids():
-    encoding = encoding_of(velocities=0, instruments=False, tempos=0)
+    encoding = encoding_of(ends=True)
     known = {text: i for i, text in enumerate(encoding._ids.texts)}
 
     def may(text, *before):
@@ -712,6 +736,11 @@ def test_what_the_grammar_forbids():
     assert not may("Pitch_59", *bar, *note)
     assert not may("Pitch_64", *bar, "Position_0", "Pitch_60")  # a note is whole
     assert may("Position_0", *bar, *note, *bar)
+    assert may("EOS_None", *bar, *note)
+    assert not may("EOS_None", *bar)  # an empty bar
+    assert not may("EOS_None", *bar, "Position_0", "Pitch_60")
+    assert may("Bar_None", *bar, *note, "EOS_None")  # another song
+    assert not may("Position_5", *bar, *note, "EOS_None")
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -738,7 +767,7 @@ def test_the_context_is_what_sounds_where_the_next_event_comes(encoding):
 
 
 def test_no_more_notes_at_once_than_allowed():
-    encoding = encoding_of(velocities=0, instruments=False, tempos=0)
+    encoding = encoding_of(ends=True)
     known = {text: i for i, text in enumerate(encoding._ids.texts)}
     two = ("Pitch_60", "Duration_1.0.12", "Pitch_64", "Duration_0.6.12")
     state = encoding.grammar(1)

@@ -73,6 +73,12 @@ def test_silence_at_the_end_counts_and_what_is_after_it_does_not():
     assert (shorter["notes_a_bar"], shorter["pitch_range"]) == (pytest.approx(3 / 18 * 48), 7)
 
 
+def test_what_comes_before_the_first_note_is_not_silence():
+    upbeat = measure(passage([(36, 12, 60), (60, 12, 62)]))
+    assert (upbeat["silence"], upbeat["notes_at_once"]) == (pytest.approx(12 / 36), 24 / 36)
+    assert upbeat["bars"] == 72 / 48
+
+
 def test_two_notes_of_one_pitch_sound_as_one():
     song = make_song(make_track([(0, 12, 60)]), make_track([(0, 6, 60)]), ticks_per_quarter=12)
     found = measure(Passage.of_song(song))
