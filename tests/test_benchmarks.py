@@ -31,7 +31,7 @@ def test_pytorchs_loop_over_notes_is_our_sampling(variant):
     panels = network.panels()
 
     def rules(logits, num_notes):
-        history = sampling.History(states, None, None, num_notes)
+        history = sampling.History(states, None, None, None, num_notes)
         return sampling.limit_notes(logits, history, {"max_notes": max_notes}, model.encoding)
 
     for t in range(3):

@@ -61,6 +61,18 @@ class EncodedPrime(NamedTuple):
     unknown: int = 0
 
 
+class Context(NamedTuple):
+    """What is known of the music where the next id comes.
+
+    Attributes:
+        pitches: float32 [..., C, 128]: numbers of each MIDI pitch, such as whether it sounds.
+        others: float32 [..., F].
+    """
+
+    pitches: Array
+    others: Array
+
+
 class ShardSong(NamedTuple):
     """A song of a shard.
 
@@ -290,11 +302,14 @@ class Encoding(Protocol):
         """
         return None
 
-    def context(self, state: Array) -> Array | None:
-        """float32 [..., F] of states [..., K], of jax: what they say of the music where the next
-        id comes, such as which notes sound; None where they say nothing.
-        """
+    def context(self, state: Array) -> Context | None:
+        """Of states [..., K], of numpy or jax; None where they say nothing of the music."""
         return None
+
+    @property
+    def id_pitches(self) -> np.ndarray:
+        """int32 [V]: the MIDI pitch that each id alone stands for; -1 of others."""
+        return np.full(self.size, -1, np.int32)
 
     @property
     def keeps_instruments(self) -> bool:

@@ -35,6 +35,7 @@ from musicjax.config import ANY, Rule, one_of, setting
 from musicjax.encodings.base import (
     MOST_COUNTED,
     Array,
+    Context,
     EncodedPrime,
     EncodedSong,
     FixedIds,
@@ -57,6 +58,9 @@ _METERS = [(n, below) for below, most in _NUMERATORS.items() for n in range(1, m
 _QPM_RANGE = (20, 400)
 _PITCHES = 128
 _LEFT = 4  # of a state of the grammar: from here on, what is left of each pitch's note
+_FORGOTTEN = -64  # points; notes that ended longer ago are alike
+_NEAR = 2  # beats to either side in which a context tells when a note ends
+_MOST_TOLD = 15  # notes at once
 _MOST_REPORTED = 1000  # songs, evenly spread, that a report reads
 _KINDS = (
     "PAD",
@@ -144,9 +148,7 @@ class _Ids(NamedTuple):
 
 
 @functools.cache
-def _ids_of(
-    resolution: int, velocities: int, instruments: bool, tempos: int, ends: bool
-) -> _Ids:
+def _ids_of(resolution: int, velocities: int, instruments: bool, tempos: int, ends: bool) -> _Ids:
     """What the ids of `_remi` mean."""
     vocabulary = _remi(resolution, velocities, instruments, tempos, ends).vocab
     texts = tuple(sorted(vocabulary, key=vocabulary.__getitem__))
@@ -618,10 +620,11 @@ class EventEncoding(FixedIds):
     def grammar(self, batch: int) -> np.ndarray:
         """See Encoding: the last id, its Position (-1: none in this bar), the bar's length in
         points of the grid, and the last pitch there (-1: none; of drums 128 more); then of each
-        pitch how many points its note goes on, 0 if it does not sound.
+        pitch how many points its note goes on, or, 0 or less, how long ago it ended.
         """
         start = np.zeros((batch, _LEFT + _PITCHES), np.int32)
         start[:, [1, 3]] = -1
+        start[:, _LEFT:] = _FORGOTTEN
         return start
 
     def read(self, state: Array, ids: Array) -> Array:
@@ -640,7 +643,7 @@ class EventEncoding(FixedIds):
         was, whole = xp.maximum(state[:, 1], 0), state[:, 2]
         to_line = xp.where(whole > 0, whole - was, _LONG)
         passed = xp.where(kind == _BAR, to_line, xp.where(kind == _POSITION, value - was, 0))
-        left = xp.maximum(state[:, _LEFT:] - xp.maximum(passed, 0)[:, None], 0)
+        left = xp.maximum(state[:, _LEFT:] - xp.maximum(passed, 0)[:, None], _FORGOTTEN)
         is_new = (kind == _DURATION)[:, None] & (xp.arange(_PITCHES) == state[:, 3:4])
         left = xp.where(is_new, value[:, None], left)
         after = xp.concat([xp.stack([ids, place, length, pitch], axis=1), left], axis=1)
@@ -673,16 +676,40 @@ class EventEncoding(FixedIds):
         begins = (kinds == first) & (values != DRUMS) & ((left > 0).sum(-1) >= most)[:, None]
         return begins | ((kinds == _POSITION) & full[:, xp.clip(values, 0, len(places) - 1)])
 
-    def context(self, state: Array) -> Array:
-        """See Encoding: of each of 128 pitches whether it sounds, whatever the instrument, and for
-        how much of the next two beats; and how many do, one-hot, up to 15.
+    def context(self, state: Array) -> Context:
+        """See Encoding. Of each pitch, whatever the instrument: whether it sounds; for how much of
+        the next two beats; for how little of the last two it has not, if it sounds no more; and
+        whether it is the last that was written at this Position. Besides, one-hot: how many sound;
+        the places in the bar at which the first and the last of them ends (the last number: at the
+        bar line, or later); and the Position.
         """
-        xp, left = state.__array_namespace__(), state[..., _LEFT:]
-        sounding = left > 0
-        beats = xp.minimum(left / self.resolution, 2) / 2
-        count = xp.minimum(sounding.sum(-1), 15)[..., None] == xp.arange(16)
-        parts = [part.astype(xp.float32) for part in (sounding, beats, count)]
-        return xp.concat(parts, axis=-1)
+        xp, left, points = state.__array_namespace__(), state[..., _LEFT:], _NEAR * self.resolution
+        place, length, last = (state[..., i, None] for i in (1, 2, 3))
+        sounding, line = left > 0, int(self._ids.bar_points(self.resolution).max())
+        pitches = [
+            sounding,
+            xp.clip(left / points, 0, 1),
+            xp.where(sounding, 0, xp.clip(1 + left / points, 0, 1)),
+            (last >= 0) & (last % _PITCHES == xp.arange(_PITCHES)),
+        ]
+        first_end = xp.where(sounding, left, _LONG).min(-1, keepdims=True)
+        others = [
+            xp.minimum(sounding.sum(-1, keepdims=True), _MOST_TOLD) == xp.arange(_MOST_TOLD + 1)
+        ]
+        for lasts in (first_end, left.max(-1, keepdims=True)):
+            end = xp.maximum(place, 0) + lasts
+            end = xp.where(end < length, end, line)
+            others.append(sounding.any(-1, keepdims=True) & (end == xp.arange(line + 1)))
+        others.append(place == xp.arange(line))
+        return Context(
+            xp.stack([each.astype(xp.float32) for each in pitches], axis=-2),
+            xp.concat([each.astype(xp.float32) for each in others], axis=-1),
+        )
+
+    @property
+    def id_pitches(self) -> np.ndarray:
+        """See Encoding: of Pitch alone."""
+        return np.where(self._ids.kinds == _PITCH, self._ids.values, -1).astype(np.int32)
 
     def _followers(self) -> np.ndarray:
         """bool [V, kinds]: which kinds may follow each id."""

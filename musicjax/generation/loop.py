@@ -90,9 +90,7 @@ def continue_primes(
             grammar=encoding.read(loop.history.grammar, element),
         )
         elements = loop.elements.at[:, loop.step].set(element)
-        return _Loop(
-            loop.step + 1, carry, history, elements, loop.ended | encoding.is_end(element)
-        )
+        return _Loop(loop.step + 1, carry, history, elements, loop.ended | encoding.is_end(element))
 
     def read(state: jax.Array, ids: jax.Array) -> tuple[jax.Array, None]:
         return encoding.read(state, ids), None

@@ -149,7 +149,7 @@ def _start(
     """The carry and the history [1, ...] after elements [1, T, N, C]."""
     zeros = jnp.zeros(1, jnp.int32)
     last = jnp.pad(elements, [(0, 0), (1, 0), (0, 0), (0, 0)])[:, -1]  # silence before the first
-    return model.prefill(params, elements, positions), History(last, zeros + 1, zeros)
+    return model.prefill(params, elements, positions), History(last, zeros + 1, zeros, zeros)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "particles"))
@@ -255,6 +255,7 @@ def _advance(
                 element,
                 jnp.where(repeated, history.repeats + 1, 1),
                 jnp.where(encoding.rests(element), history.rests + 1, 0),
+                history.elapsed + encoding.units(element),
             ),
             drafts.elements.at[:, t].set(element),
             drafts.log_weights + power * likelihood - drawn_log,

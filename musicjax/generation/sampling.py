@@ -25,7 +25,7 @@ class History(NamedTuple):
         last: [B, ...], the last element.
         repeats: int32 [B], how many times it has come in a row.
         rests: int32 [B], rests in a row so far.
-        elapsed: int32 [B], units of all streams since the prime; None where a song is filled in.
+        elapsed: int32 [B], units of all streams since the prime.
         num_notes: int32 [B], of an element drawn note by note: notes that sound in it so far.
         grammar: int32 [B, K], as of Encoding.grammar.
     """
@@ -33,7 +33,7 @@ class History(NamedTuple):
     last: jax.Array
     repeats: jax.Array
     rests: jax.Array
-    elapsed: jax.Array | None = None
+    elapsed: jax.Array
     num_notes: jax.Array | None = None
     grammar: jax.Array | None = None
 

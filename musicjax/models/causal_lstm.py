@@ -1,18 +1,19 @@
 """The causal LSTM: each id of a song from all ids before it.
 
-    x_t = e(id_t) + p(place_{t+1}) + C context_t   e: a table whose rows are sums of parts
+    x_t = e(id_t) + p(place_{t+1}) + C context_t       e: a table whose rows are sums of parts
     h_t = LSTM(dropout(x_t), h_{t-1})
-    logits_{t+1} = dropout(h_t) W E' + b           E: the same table
+    logits_{t+1} = h W E' + b + intervals(h, context_t)      h: dropout(h_t); E: the same table
 
 Every element of a window learns, and what was read is carried on. Ids are not strangers to each
 other: a row of the table is the sum of a vector of its own and of the vectors of its parts (its
 pitches, pitch classes and duration), so that rare ids share the strength of common ones, coming in
 and going out. The network knows where in the bar the next element begins, and, where the encoding
-can tell, the context: which notes sound there, and for how long. With a `memory` it may point to an
-id that came before, and copy it (musicjax.models.pointer).
+can tell, the context: which notes sound there, for how long, and which have just ended. Ids of
+pitches are judged by their intervals to those, too (musicjax.models.intervals). With a `memory` it
+may point to an id that came before, and copy it (musicjax.models.pointer).
 
-Axes: B batch, T element of a window, V ids, E embedding, H hidden, F parts, C of a context, K of a
-state of the encoding's grammar.
+Axes: B batch, T element of a window, V ids, E embedding, H hidden, F parts, K of a state of the
+encoding's grammar.
 Source: tied weights after Press and Wolf 2017; dropout as in Zaremba et al. 2014.
 """
 
@@ -22,19 +23,21 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from musicjax.config import SHARE, at_least, expect, setting, settings_of
-from musicjax.encodings.base import Encoding
+from musicjax.encodings.base import Context, Encoding
 from musicjax.models import pointer
 from musicjax.models.base import Batch, Carry, Params, Prediction, Rules
 from musicjax.models.categorical import Categorical, without_unknown
+from musicjax.models.intervals import Intervals
 from musicjax.models.lstm import LSTM, LSTMCarry, LSTMSettings, dropout
 from musicjax.models.pointer import Memory, Pointer
 from musicjax.models.weights import by_name
 
 # Of the parameters, what a live page needs beside the table that is made of the others.
-_LIVE = ("table", "places", "context", "lstms", "w_out", "b_out", "bias", "pointer")
+_LIVE = ("table", "places", "context", "lstms", "w_out", "b_out", "bias", "intervals", "pointer")
 _LONGEST_BAR = 8  # quarters; places further on in a bar are taken for the last
 
 
@@ -95,9 +98,8 @@ class CausalNetwork(nnx.Module):
         places = _LONGEST_BAR * encoding.units_per_quarter
         self.places = nnx.Param(small(rngs.params(), (places, size))) if settings.places else None
         told = encoding.context(encoding.grammar(1)) if settings.context else None
-        self.context = (
-            None if told is None else nnx.Param(small(rngs.params(), (told.shape[1], size)))
-        )
+        told_size = 0 if told is None else _flat(told).shape[-1]
+        self.context = nnx.Param(small(rngs.params(), (told_size, size))) if told else None
         inputs, lstms = size, []
         for _ in range(settings.layers):
             options = settings.lstm_options
@@ -111,6 +113,7 @@ class CausalNetwork(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(encoding.size))
         units = encoding.units_per_quarter
         self.pointer = Pointer(inputs, units, rngs=rngs) if settings.memory else None
+        self.intervals = Intervals(inputs, told.pitches.shape[-2], rngs=rngs) if told else None
 
     def table(self, features: Sequence[Any]) -> jax.Array:
         """[V, E]: what each id is. features: [V, F] each, as of the encoding."""
@@ -120,24 +123,24 @@ class CausalNetwork(nnx.Module):
         return table
 
     def inputs(
-        self, ids: jax.Array, places: jax.Array, context: jax.Array | None, table: jax.Array
+        self, ids: jax.Array, places: jax.Array, context: Context | None, table: jax.Array
     ) -> jax.Array:
-        """[..., E] of ids [...], and of the places in the bar and the context [..., C] of those
-        that follow them.
+        """[..., E] of ids [...], and of the places in the bar and the context of those that follow
+        them.
         """
         x = table[ids]
         if self.places is not None:
             x = x + self.places[jnp.minimum(places, len(self.places[...]) - 1)]
         if self.context is not None:
             assert context is not None  # of such a network
-            x = x + context @ self.context[...]
+            x = x + _flat(context) @ self.context[...]
         return x
 
     def __call__(
         self,
         ids: jax.Array,
         places: jax.Array,
-        context: jax.Array | None,
+        context: Context | None,
         table: jax.Array,
         dropout_key: jax.Array | None = None,
     ) -> jax.Array:
@@ -146,7 +149,7 @@ class CausalNetwork(nnx.Module):
         Args:
             ids: int [B, T].
             places: int [B, T], in the bar, of the ids that follow.
-            context: [B, T, C], of the encoding, if the settings ask for it.
+            context: [B, T, ...], of the encoding, if the settings ask for it.
             table: of `table`.
             dropout_key: for training; without it nothing is dropped.
         """
@@ -157,9 +160,18 @@ class CausalNetwork(nnx.Module):
             x = dropout(lstm(x), settings.dropout, layer, dropout_key)
         return x
 
-    def outputs(self, h: jax.Array, table: jax.Array) -> jax.Array:
-        """Logits [..., V] of the last layer's h [..., H]."""
-        return (h @ self.w_out[...] + self.b_out[...]) @ table.T + self.bias[...]
+    def outputs(
+        self, h: jax.Array, context: Context | None, table: jax.Array, pitches: np.ndarray
+    ) -> jax.Array:
+        """Logits [..., V] of the last layer's h [..., H], and of the context where they come.
+        pitches: int [V], of each id, -1 of others.
+        """
+        logits = (h @ self.w_out[...] + self.b_out[...]) @ table.T + self.bias[...]
+        if self.intervals is not None:
+            assert context is not None  # of such a network
+            scores = self.intervals(h, context.pitches)
+            logits += jnp.where(pitches >= 0, scores[..., pitches], 0)
+        return logits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,8 +218,8 @@ class CausalLSTM(Categorical):
     def _table(self, network: CausalNetwork) -> jax.Array:
         return network.table(self.encoding.features() if self.settings.parts else [])
 
-    def read(self, ids: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-        """What the encoding's grammar knows after all of ids [B, T], and the contexts [B, T, C]."""
+    def read(self, ids: jax.Array) -> tuple[jax.Array, Context | None]:
+        """What the encoding's grammar knows after all of ids [B, T], and the context after each."""
 
         def read(state: jax.Array, each: jax.Array) -> tuple[jax.Array, jax.Array]:
             state = self.encoding.read(state, each)
@@ -218,7 +230,7 @@ class CausalLSTM(Categorical):
         end, states = jax.lax.scan(read, start, ids.T)
         return end, self._context(jnp.swapaxes(states, 0, 1))
 
-    def _context(self, states: jax.Array) -> jax.Array | None:
+    def _context(self, states: jax.Array) -> Context | None:
         return self.encoding.context(states) if self.settings.context else None
 
     def apply(self, params: Params, batch: Batch, key: jax.Array | None = None) -> Prediction:
@@ -226,8 +238,9 @@ class CausalLSTM(Categorical):
         network = self.bind(params)
         table = self._table(network)
         ids, places = batch["elements"][:, :-1], batch["positions"][:, 1:]
-        h = network(ids, places, self.read(ids)[1], table, key)
-        logits = network.outputs(h, table)
+        _, context = self.read(ids)
+        h = network(ids, places, context, table, key)
+        logits = network.outputs(h, context, table, self.encoding.id_pitches)
         if network.pointer is None:
             return self.predicted(logits, batch)
         times = jnp.cumsum(self.encoding.units(ids), axis=1)
@@ -282,11 +295,13 @@ class CausalLSTM(Categorical):
         """See Model."""
         network = self.bind(params)
         state = self.encoding.read(carry.read, carry.last)
-        x, lstms = network.inputs(carry.last, position, self._context(state), carry.table), []
+        context = self._context(state)
+        x, lstms = network.inputs(carry.last, position, context, carry.table), []
         for lstm, before in zip(network.lstms, carry.lstms, strict=True):
             lstms.append(lstm.advance(x, before))
             x = lstms[-1].h
-        logits, memory = without_unknown(network.outputs(x, carry.table)), carry.memory
+        logits = network.outputs(x, context, carry.table, self.encoding.id_pitches)
+        logits, memory = without_unknown(logits), carry.memory
         if memory is not None:
             memory, shares = network.pointer.recall(memory, x, carry.last, carry.time)
             logits = pointer.mix(logits[:, None], shares, memory.ids)[:, 0]
@@ -295,3 +310,9 @@ class CausalLSTM(Categorical):
             memory = network.pointer.write(memory, x, ids, carry.time)
         time = carry.time + self.encoding.units(ids)
         return CausalCarry(tuple(lstms), ids, carry.table, time, state, memory), ids
+
+
+def _flat(context: Context) -> jax.Array:
+    """[..., C * 128 + F]."""
+    pitches = context.pitches.reshape(*context.pitches.shape[:-2], -1)
+    return jnp.concatenate([pitches, context.others], axis=-1)

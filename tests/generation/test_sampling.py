@@ -19,7 +19,10 @@ TOKENS = TokenEncoding(longest_rest=4, longest_note=16, instruments=False, vocab
 
 
 def history(*, last=9, repeats=1, rests=0, num_notes=0):
-    return History(*(jnp.array([x], jnp.int32) for x in (last, repeats, rests, num_notes)))
+    last, repeats, rests, num_notes = (
+        jnp.array([x], jnp.int32) for x in (last, repeats, rests, num_notes)
+    )
+    return History(last, repeats, rests, jnp.zeros(1, jnp.int32), num_notes)
 
 
 def probabilities(**options):
