@@ -314,5 +314,5 @@ class CausalLSTM(Categorical):
 
 def _flat(context: Context) -> jax.Array:
     """[..., C * 128 + F]."""
-    pitches = context.pitches.reshape(*context.pitches.shape[:-2], -1)
-    return jnp.concatenate([pitches, context.others], axis=-1)
+    numbers = [context.pitches[..., i, :] for i in range(context.pitches.shape[-2])]
+    return jnp.concatenate([*numbers, context.others], axis=-1)

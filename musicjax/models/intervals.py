@@ -20,6 +20,7 @@ from flax import nnx
 
 PITCHES = 128
 _OCTAVE = 12
+_OCTAVES = -(-PITCHES // _OCTAVE)
 _NEAR = 2 * _OCTAVE + 1  # I: an octave down to an octave up
 
 
@@ -38,11 +39,11 @@ class Intervals(nnx.Module):
 
     def __call__(self, h: jax.Array, pitches: jax.Array) -> jax.Array:
         """Scores [..., P], of h [..., H] and pitches [..., C, P]."""
-        weights = (h @ self.weights[...]).reshape(*pitches.shape[:-1], -1)
+        weights = (h @ self.weights[...]).reshape(*pitches.shape[:-1], _NEAR + _OCTAVE)
         beside = [(0, 0)] * (pitches.ndim - 1)
         around = jnp.pad(pitches, [*beside, (_OCTAVE, _OCTAVE)])
-        octaves = jnp.pad(pitches, [*beside, (0, -PITCHES % _OCTAVE)])
-        classes = octaves.reshape(*pitches.shape[:-1], -1, _OCTAVE).sum(-2)
+        octaves = jnp.pad(pitches, [*beside, (0, _OCTAVES * _OCTAVE - PITCHES)])
+        classes = octaves.reshape(*pitches.shape[:-1], _OCTAVES, _OCTAVE).sum(-2)
         around_classes = jnp.concatenate([classes, classes[..., :-1]], axis=-1)
         near = _correlated(weights[..., :_NEAR], around)
         far = _correlated(weights[..., _NEAR:], around_classes)

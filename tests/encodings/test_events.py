@@ -746,24 +746,60 @@ def test_what_the_grammar_forbids():
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_the_context_is_what_sounds_where_the_next_event_comes(encoding):
     song = make_song(*random_song(2).tracks, meters=(Meter(0, 3, 4), Meter(480 * 15, 4, 4)))
+    names, longest = encoding._ids.texts, 8 * encoding.resolution
+    longest = max(longest, 12 * encoding.resolution)  # 8/4 and 12/8, in their own beats
     elements = encoding.encode(song).elements
-    state, sounded = encoding.grammar(1), 0
+    state, sounded, gone = encoding.grammar(1), 0, 0
     for count, element in enumerate(elements, 1):
         state = encoding.read(state, np.array([element]))
-        context = encoding.context(state)[0]
+        context = encoding.context(state)
         reading = encoding._read(elements[:count])
-        now = reading.onsets[-1]
-        left = np.zeros(128)
+        now, bar = reading.onsets[-1], reading.bar_starts[-1]
+        # A new bar's meter is not known until it is said.
+        bar_end = bar + reading.bar_lengths[-1 if names[element] != "Bar_None" else -2 :][0]
+        ends = np.full(128, -99)
         for at, lasts in zip(reading.notes, reading.durations, strict=True):
-            if encoding._ids.texts[elements[at]].startswith("Pitch_"):
-                pitch = int(encoding._ids.values[elements[at]])
-                left[pitch] = max(reading.onsets[at] + lasts - now, 0)
-        np.testing.assert_array_equal(context[:128], left > 0)
-        np.testing.assert_allclose(context[128:256], np.minimum(left / 12, 2) / 2)
-        assert context[256:].argmax() == min((left > 0).sum(), 15)
-        assert context[256:].sum() == 1
-        sounded = max(sounded, (left > 0).sum())
+            if names[elements[at]].startswith("Pitch_"):
+                ends[int(encoding._ids.values[elements[at]])] = reading.onsets[at] + lasts
+        sounds, left = ends > now, ends - now
+        planes = context.pitches[0]
+        np.testing.assert_array_equal(planes[0], sounds)
+        np.testing.assert_allclose(planes[1], np.clip(left / 24, 0, 1))
+        np.testing.assert_allclose(planes[2], np.where(sounds, 0, np.clip(1 + left / 24, 0, 1)))
+        # The last pitch since the Position, if one was said.
+        since = [names[id] for id in elements[:count]]
+        while since and since[-1].split("_")[0] in ("Pitch", "Velocity", "Duration", "EOS"):
+            if since.pop().startswith("Pitch_"):
+                last = names[elements[len(since)]]
+                assert planes[3].argmax() == int(last.removeprefix("Pitch_"))
+                break
+        else:
+            assert not planes[3].any()
+        how_many, first, final, place = np.split(
+            context.others[0], np.cumsum([16, longest + 1, longest + 1])
+        )
+        assert how_many.argmax() == min(sounds.sum(), 15)
+        assert how_many.sum() == 1
+        unit = 12 // encoding.resolution
+        for one_hot, choose in ((first, min), (final, max)):
+            assert one_hot.sum() == sounds.any()
+            if sounds.any():
+                end = choose(ends[sounds].tolist())
+                expected = (end - bar) // unit if end < bar_end else longest
+                assert one_hot.argmax() == expected, (names[element], count)
+        assert place.sum() == (names[element].split("_")[0] not in ("Bar", "TimeSig"))
+        if place.any():
+            assert place.argmax() == (now - bar) // unit
+        sounded, gone = max(sounded, sounds.sum()), gone + planes[2].sum()
     assert sounded > 1
+    assert gone > 0
+
+
+def test_ids_stand_for_pitches():
+    for encoding in ENCODINGS:
+        pitches = encoding.id_pitches
+        names = [f"Pitch_{pitch}" for pitch in pitches[pitches >= 0].tolist()]
+        assert names == [name for name in encoding._ids.texts if name.startswith("Pitch_")]
 
 
 def test_no_more_notes_at_once_than_allowed():

@@ -162,6 +162,46 @@ def test_stops_when_every_piece_is_long_enough():
     assert run(Always(), PRIME, LIKELY, length=64, enough=10).shape == (1, 10)
 
 
+class Ending(TokenEncoding):
+    """Tokens of which the last ends a song."""
+
+    def is_end(self, elements):
+        return elements == V - 1
+
+
+def ending():
+    plain = encoding()
+    fields = dataclasses.fields(plain)
+    return Ending(**{field.name: getattr(plain, field.name) for field in fields})
+
+
+def test_a_piece_ends_and_the_others_go_on():
+    params = jnp.log(jnp.array([1e-9, 0.3, 0.3, 0.2, 0.1, 0.1]))
+    primes = np.repeat(PRIME, 20, axis=0)
+    given = {"max_repeats": 99, "min_quarters": 0}
+    endless = run(Always(encoding()), primes, params, length=60, **given)
+    made = run(Always(ending()), primes, params, length=60, **given)
+    lengths = []
+    for row, without in zip(made, endless[:, : made.shape[1]], strict=True):
+        ends = np.flatnonzero(row == V - 1)
+        lengths.append(ends[0] + 1 if len(ends) else len(row))
+        # Until its end it is as it would be without; nothing comes after it.
+        np.testing.assert_array_equal(row[: lengths[-1]], without[: lengths[-1]])
+        assert not row[lengths[-1] :].any()
+    assert min(lengths) < 5 < 15 < max(lengths)
+    assert made.shape[1] == max(lengths)  # when all have ended, no more is made
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 4])
+def test_a_piece_lasts_so_many_quarters_at_least(quarters):
+    params = jnp.log(jnp.array([1e-9, 0.05, 0.05, 0.05, 0.05, 0.8]))
+    given = {"max_repeats": 99, "min_quarters": quarters}
+    made = run(Always(ending()), np.repeat(PRIME, 20, axis=0), params, length=60, **given)
+    before = np.where(made == V - 1, 0, DURATIONS[made]).sum(1)
+    assert (before >= 12 * quarters).all()
+    assert before.min() < 12 * quarters + 12
+
+
 @pytest.mark.parametrize("cycle", [1, 24, 36])
 def test_each_element_is_drawn_at_its_place_in_the_bar(cycle):
     """Where the places that are given end, the last `cycle` of them come again and again."""

@@ -31,6 +31,7 @@ STATES = NoteStateEncoding(lowest=60, highest=63, articulate=True)
     "change",
     [
         {"num": 0},
+        {"min_quarters": -1},
         {"length": 0},
         {"seconds": -1.0},
         {"mode": "best"},
@@ -96,6 +97,8 @@ def test_pitches_are_numbers_or_names():
         (STATES, TOKENS, {"max_repeats": 1}),
         (STATES, TOKENS, {"mode": "best_of_three"}),
         (TOKENS, STATES, {"max_silence": 1}),
+        (TOKENS, EVENTS, {"min_quarters": 8}),
+        (STATES, EVENTS, {"min_quarters": 8}),
     ],
 )
 def test_a_setting_without_effect_on_the_model(without, with_effect, change):

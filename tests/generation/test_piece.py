@@ -25,6 +25,12 @@ def tokens(folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def events(folder, tmp_path_factory):
+    """A tiny model of events, trained for two epochs."""
+    return trained(folder, tmp_path_factory, "events")
+
+
+@pytest.fixture(scope="module")
 def paper(folder, tmp_path_factory):
     """The paper's biaxial model, tiny, trained for two epochs."""
     return trained(folder, tmp_path_factory, "nsm")
@@ -106,6 +112,18 @@ def test_seconds_cut_each_piece_to_its_playing_time(tokens, tied):
         assert total / 12 / 90 * 60 >= 7.5  # the last is shortened as it is written
     for piece in generate(tied, Options(num=2, seconds=3.0, tempo=75.0, prime_length=8)):
         assert len(piece.passage.elements) == 15  # steps of 0.2 seconds
+
+
+def test_a_piece_of_events_ends_where_its_model_ends_it(events):
+    pieces = generate(events, Options(num=8, length=600, min_quarters=0, seed=3))
+    for piece in pieces:
+        assert piece.ended == piece.text.endswith("EOS_None")
+        assert piece.text.count("EOS_None") == piece.ended
+        assert piece.ended == ("ends by itself" in describe(piece))
+    assert any(piece.ended for piece in pieces)
+    short = generate(events, Options(num=8, length=40, min_quarters=999, seed=3))
+    assert not any(piece.ended for piece in short)
+    assert {int(piece.metrics["elements"]) >= 40 for piece in short} == {True}
 
 
 def test_a_piece_carries_its_metrics(tokens, tied):

@@ -208,6 +208,21 @@ def test_the_seed_chooses_a_test_song_and_a_place(tokens, steps):
             assert prime.qpm == pytest.approx(100)
 
 
+def test_a_prime_has_not_ended(folder):
+    config, corpus, model = opened(config_of(folder, "events"))
+    encoding = corpus.encoding
+    for seed in range(20):
+        prime = from_corpus(config, corpus, model, 200, seed)
+        assert not encoding.is_end(prime.elements).any()
+        np.testing.assert_array_equal(prime.heard, prime.elements)
+    song = next(song for song in corpus.split("test") if song.name == prime.name)
+    assert encoding.is_end(corpus.rows(song)[-1])
+    midi_song = random_song(5)
+    prime = from_song(midi_song, config, model, None)
+    whole = encoding.encode(midi_song.transposed(prime.semitones)).elements
+    np.testing.assert_array_equal(prime.elements, whole[:-1])
+
+
 def test_places_are_those_where_examples_begin(steps):
     config, corpus, model = steps
     at_bars = {from_corpus(config, corpus, model, 8, seed).start % 16 for seed in range(12)}

@@ -50,8 +50,9 @@ def logits_of(model, params, ids, places, key=None):
     network = model.bind(params)
     table = table_of(model, network)
     ids = jnp.asarray(ids)
-    h = network(ids, jnp.asarray(places), model.read(ids)[1], table, key)
-    logits = network.outputs(h, table)
+    _, context = model.read(ids)
+    h = network(ids, jnp.asarray(places), context, table, key)
+    logits = network.outputs(h, context, table, model.encoding.id_pitches)
     if network.pointer is None:
         return logits
     logits, rows = without_unknown(logits), []
@@ -156,7 +157,8 @@ def test_one_table_is_read_and_written():
     ids, places = np.array([[3, 5, 3]]), np.zeros((1, 3), np.int32)
 
     def logits(table):
-        return network.outputs(network(ids, places, None, table), table)
+        h = network(ids, places, None, table)
+        return network.outputs(h, None, table, model.encoding.id_pitches)
 
     plain, other = logits(table), logits(table.at[4].add(1.0))
     np.testing.assert_array_equal(np.flatnonzero(np.abs(other - plain).max((0, 1))), [4])  # output
@@ -358,10 +360,15 @@ def test_the_context_is_an_input_where_the_encoding_has_one():
     model, params = build(encoding=EVENTS, context=True, **NO_DROPOUT)
     ids = random_batch(model, rows=1)["elements"]
     network, places = model.bind(params), np.zeros_like(ids)
-    context = np.array(model.read(jnp.asarray(ids))[1])
-    plain, other = (
-        network(ids, places, each, table_of(model, network)) for each in (context, 0 * context)
-    )
-    assert (np.abs(plain - other).max(-1) > 0).all()
+    _, context = model.read(jnp.asarray(ids))
+    nothing = jax.tree.map(jnp.zeros_like, context)
+    table = table_of(model, network)
+    h, other = (network(ids, places, each, table) for each in (context, nothing))
+    assert (np.abs(h - other).max(-1) > 0).all()
+    # Of what comes out, it changes pitches alone.
+    pitches = model.encoding.id_pitches
+    logits, other = (network.outputs(h, each, table, pitches) for each in (context, nothing))
+    changed = (logits != other).any((0, 1))
+    np.testing.assert_array_equal(changed, pitches >= 0)
     with pytest.raises(InputError, match=r"model\.context is True; expected False, as tokens do"):
         causal_lstm(context=True)

@@ -128,6 +128,8 @@ NETWORKS.causal_lstm = class {
     this.lstms = Array.from({ length: settings.layers }, (_, i) => new LSTM(arrays, `lstms.${i}`));
     this.table = arrays.table;
     this.logits = new Float64Array(this.table.length / this.embedding);
+    const weights = arrays["intervals.weights"];
+    this.intervals = weights ? new Float64Array(weights.length / this.lstms.at(-1).size) : null;
     const { reach } = settings;
     this.pointer = reach ? new Pointer(reach, data.reader.units_per_quarter, arrays) : null;
   }
@@ -160,7 +162,22 @@ NETWORKS.causal_lstm = class {
     return x;
   }
 
-  outputs(h) {
+  // musicjax/models/intervals.py: of each pitch, 0 to 127.
+  scores(h, reader) {
+    const weights = this.intervals.fill(0);
+    addProduct(weights, h, this.arrays["intervals.weights"]);
+    const scores = new Float64Array(128);
+    reader.context((number, value) => {
+      const from = Math.floor(number / 128) * 37;
+      const pitch = number % 128;
+      if (from >= weights.length) return;
+      for (let i = Math.max(-12, pitch - 127); i <= Math.min(12, pitch); i++) scores[pitch - i] += weights[from + 12 + i] * value;
+      for (let other = 0; other < 128; other++) scores[other] += weights[from + 25 + ((pitch - other + 132) % 12)] * value;
+    });
+    return scores;
+  }
+
+  outputs(h, reader) {
     const { table, logits, embedding } = this;
     const out = Float64Array.from(this.arrays.b_out);
     addProduct(out, h, this.arrays.w_out);
@@ -168,6 +185,10 @@ NETWORKS.causal_lstm = class {
       let sum = this.arrays.bias[id];
       for (let i = 0; i < embedding; i++) sum += out[i] * table[id * embedding + i];
       logits[id] = sum;
+    }
+    if (this.intervals) {
+      const scores = this.scores(h, reader);
+      for (let id = 0; id < logits.length; id++) if (reader.pitchOf(id) >= 0) logits[id] += scores[reader.pitchOf(id)];
     }
     logits[0] = -1e9; // no id, and never an answer
     return logits;
@@ -185,7 +206,7 @@ NETWORKS.causal_lstm = class {
 
   next(memory, place, sampler) {
     const h = this.advance(memory, place);
-    const logits = this.outputs(h);
+    const logits = this.outputs(h, memory.reader);
     if (this.pointer) this.pointer.mix(logits, memory.entries, h, memory.time);
     return this.take(memory, h, sampler.id(logits));
   }

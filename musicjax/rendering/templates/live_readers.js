@@ -6,9 +6,13 @@
 //   allowed(id)        whether it may come next
 //   crowds(id, most)   whether more than `most` notes would sound by it
 //   units(id)          how far it moves time on, as Encoding.units
+//   context(add)       as Encoding.context: calls add(number, value) of what is not 0, 128 numbers
+//                      of the pitches after another, then the others
+//   pitchOf(id)        as Encoding.id_pitches
 //   elementsOf(notes)  of notes that were played: {start, end, pitch}, by start
 const READERS = {};
 const SOFT = 80; // velocity of what does not say it
+const FORGOTTEN = -64; // points of the grid; notes that ended longer ago are alike
 
 function nearest(candidates, distance) {
   let best = null;
@@ -72,7 +76,7 @@ READERS.events = class {
   constructor(tables) {
     // kinds, values, bar_units, bar_points, points_per_beat, follow, kind (numbers by name)
     Object.assign(this, tables);
-    this.left = new Array(128).fill(0); // of each pitch points until its note ends
+    this.left = new Array(128).fill(FORGOTTEN); // of each pitch points until its note ends, or since
     this.last = 0;
     this.position = -1;
     this.points = 0; // of the bar
@@ -140,19 +144,37 @@ READERS.events = class {
   }
 
   pass(points) {
-    if (points > 0) this.left = this.left.map((left) => Math.max(left - points, 0));
+    if (points > 0) this.left = this.left.map((left) => Math.max(left - points, FORGOTTEN));
   }
 
-  // As `context` of musicjax/encodings/events.py: calls add(feature, value) of what is not 0.
+  // As in musicjax/encodings/events.py.
   context(add) {
-    let sounding = 0;
+    const near = 2 * this.points_per_beat;
+    const place = Math.max(this.position, 0);
+    const line = Math.max(...this.bar_points);
+    let [sounding, first, last] = [0, Infinity, 0];
     this.left.forEach((left, pitch) => {
-      if (left === 0) return;
-      sounding += 1;
-      add(pitch, 1);
-      add(128 + pitch, Math.min(left / this.points_per_beat, 2) / 2);
+      if (left > 0) {
+        sounding += 1;
+        first = Math.min(first, left);
+        last = Math.max(last, left);
+        add(pitch, 1);
+        add(128 + pitch, Math.min(left / near, 1));
+      } else if (left > -near) add(256 + pitch, 1 + left / near);
     });
-    add(256 + Math.min(sounding, 15), 1);
+    if (this.pitch >= 0) add(384 + this.pitch, 1);
+    let others = 512;
+    add(others + Math.min(sounding, 15), 1);
+    others += 16;
+    for (const left of [first, last]) {
+      if (sounding) add(others + (place + left < this.points ? place + left : line), 1);
+      others += line + 1;
+    }
+    if (this.position >= 0) add(others + this.position, 1);
+  }
+
+  pitchOf(id) {
+    return this.kinds[id] === this.kind.Pitch ? this.values[id] : -1;
   }
 
   id(kind, value) {
