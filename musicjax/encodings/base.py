@@ -29,6 +29,7 @@ from musicjax.system import files
 Array = Any  # of numpy or jax
 Sums = dict[str, np.ndarray]
 MOST_COUNTED = 32  # notes at once; more are counted as so many
+NO_VOICE = 999
 
 
 class EncodedSong(NamedTuple):
@@ -66,10 +67,13 @@ class Context(NamedTuple):
 
     Attributes:
         pitches: float32 [..., C, 128]: numbers of each MIDI pitch, such as whether it sounds.
+        moves: int32 [..., 128]: semitones that a voice moves by, if it takes each pitch; NO_VOICE
+            where it is none's.
         others: float32 [..., F].
     """
 
     pitches: Array
+    moves: Array
     others: Array
 
 

@@ -34,6 +34,7 @@ import numpy as np
 from musicjax.config import ANY, Rule, one_of, setting
 from musicjax.encodings.base import (
     MOST_COUNTED,
+    NO_VOICE,
     Array,
     Context,
     EncodedPrime,
@@ -57,7 +58,9 @@ _NUMERATORS = {4: 8, 8: 12}  # the vocabulary's meters: 1/4 to 8/4, 1/8 to 12/8
 _METERS = [(n, below) for below, most in _NUMERATORS.items() for n in range(1, most + 1)]
 _QPM_RANGE = (20, 400)
 _PITCHES = 128
-_LEFT = 4  # of a state of the grammar: from here on, what is left of each pitch's note
+# Of a state of the grammar: from here on, what is left of each pitch's note, and what was before.
+_LEFT, _BEFORE = 4, 4 + 128
+_VOICES = 12  # that are followed, from below
 _FORGOTTEN = -64  # points; notes that ended longer ago are alike
 _NEAR = 2  # beats to either side in which a context tells when a note ends
 _MOST_TOLD = 15  # notes at once
@@ -342,6 +345,19 @@ def _at_once(onset: np.ndarray, end: np.ndarray) -> np.ndarray:
     return np.bincount(sounding, minlength=MOST_COUNTED + 1)
 
 
+def _moves(sounding: Array, before: Array) -> Array:
+    """int32 [..., 128], as of Context: from notes before to each pitch, beside those that sound."""
+    xp = sounding.__array_namespace__()
+    voice = xp.cumsum(sounding, axis=-1) - sounding  # of each pitch: how many sound below it
+    counted = xp.cumsum(before, axis=-1)
+    sang = xp.full(voice.shape, _PITCHES)
+    for each in range(_VOICES):
+        pitch = (counted <= each).sum(-1, keepdims=True)  # _PITCHES, if there was no such voice
+        sang = xp.where(voice == each, pitch, sang)
+    moves = xp.where(sang < _PITCHES, xp.arange(_PITCHES) - sang, NO_VOICE)
+    return moves.astype(xp.int32)
+
+
 def _held(is_set: np.ndarray) -> np.ndarray:
     """int64 [T]: for each element the index of the last at which `is_set`; -1 before the first."""
     return np.maximum.accumulate(np.where(is_set, np.arange(len(is_set)), -1))
@@ -620,11 +636,12 @@ class EventEncoding(FixedIds):
     def grammar(self, batch: int) -> np.ndarray:
         """See Encoding: the last id, its Position (-1: none in this bar), the bar's length in
         points of the grid, and the last pitch there (-1: none; of drums 128 more); then of each
-        pitch how many points its note goes on, or, 0 or less, how long ago it ended.
+        pitch how many points its note goes on, or, 0 or less, how long ago it ended; and of each
+        whether it was one of the last notes that sounded before this place.
         """
-        start = np.zeros((batch, _LEFT + _PITCHES), np.int32)
+        start = np.zeros((batch, _BEFORE + _PITCHES), np.int32)
         start[:, [1, 3]] = -1
-        start[:, _LEFT:] = _FORGOTTEN
+        start[:, _LEFT:_BEFORE] = _FORGOTTEN
         return start
 
     def read(self, state: Array, ids: Array) -> Array:
@@ -643,11 +660,15 @@ class EventEncoding(FixedIds):
         was, whole = xp.maximum(state[:, 1], 0), state[:, 2]
         to_line = xp.where(whole > 0, whole - was, _LONG)
         passed = xp.where(kind == _BAR, to_line, xp.where(kind == _POSITION, value - was, 0))
-        left = xp.maximum(state[:, _LEFT:] - xp.maximum(passed, 0)[:, None], _FORGOTTEN)
+        passed, lasted = xp.maximum(passed, 0)[:, None], state[:, _LEFT:_BEFORE]
+        left = xp.maximum(lasted - passed, _FORGOTTEN)
+        until_now = (passed > 0) & (lasted > 0) & (left >= 0)
+        any_note = until_now.any(-1, keepdims=True)
+        before = xp.where(any_note, until_now, state[:, _BEFORE:])
         is_new = (kind == _DURATION)[:, None] & (xp.arange(_PITCHES) == state[:, 3:4])
         left = xp.where(is_new, value[:, None], left)
-        after = xp.concat([xp.stack([ids, place, length, pitch], axis=1), left], axis=1)
-        after = after.astype(state.dtype)
+        after = [xp.stack([ids, place, length, pitch], axis=1), left, before]
+        after = xp.concat([part.astype(state.dtype) for part in after], axis=1)
         return xp.where((ids == 0)[:, None], state, after)
 
     def may_follow(self, state: Array) -> Array:
@@ -668,7 +689,7 @@ class EventEncoding(FixedIds):
         """See Encoding: notes, and places in the bar at which there is no room for one."""
         xp, known = state.__array_namespace__(), self._ids
         kinds, values = xp.asarray(known.kinds), xp.asarray(known.values.astype(np.int32))
-        left = state[:, _LEFT:]
+        left = state[:, _LEFT:_BEFORE]
         places = np.arange(known.bar_points(self.resolution).max())
         passed = xp.maximum(xp.asarray(places) - xp.maximum(state[:, 1:2], 0), 0)
         full = (left[:, None] > passed[..., None]).sum(-1) >= most  # [B, places]
@@ -679,11 +700,13 @@ class EventEncoding(FixedIds):
     def context(self, state: Array) -> Context:
         """See Encoding. Of each pitch, whatever the instrument: whether it sounds; for how much of
         the next two beats; for how little of the last two it has not, if it sounds no more; and
-        whether it is the last that was written at this Position. Besides, one-hot: how many sound;
-        the places in the bar at which the first and the last of them ends (the last number: at the
-        bar line, or later); and the Position.
+        whether it is the last that was written at this Position. Voices are counted from below: the
+        second note is sung by who sang the second of the notes before. The others are one-hot: how
+        many notes sound; the places in the bar at which the first and the last of them ends (the
+        last number: at the bar line, or later); and the Position.
         """
-        xp, left, points = state.__array_namespace__(), state[..., _LEFT:], _NEAR * self.resolution
+        xp, points = state.__array_namespace__(), _NEAR * self.resolution
+        left, before = state[..., _LEFT:_BEFORE], state[..., _BEFORE:]
         place, length, last = (state[..., i, None] for i in (1, 2, 3))
         sounding, line = left > 0, int(self._ids.bar_points(self.resolution).max())
         pitches = [
@@ -703,6 +726,7 @@ class EventEncoding(FixedIds):
         others.append(place == xp.arange(line))
         return Context(
             xp.stack([each.astype(xp.float32) for each in pitches], axis=-2),
+            _moves(sounding, before),
             xp.concat([each.astype(xp.float32) for each in others], axis=-1),
         )
 

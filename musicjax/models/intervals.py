@@ -1,10 +1,11 @@
 """Pitches judged by their intervals to the notes around them, in the same way for every pitch.
 
-    score_p = sum_c sum_i w_ci x_{c,p+i} + sum_c sum_j v_cj X_{c,(p+j) mod 12}       w, v = h W
-    X_{c,q} = sum of x_{c,p} over the pitches p of pitch class q                 -12 <= i <= 12
+    score_p = sum_c sum_i w_ci x_{c,p+i} + sum_c sum_j v_cj X_{c,(p+j) mod 12} + u_{d_p}
+    X_{c,q} = sum of x_{c,p} over the pitches p of pitch class q     -12 <= i <= 12; w, v, u = h W
 
-x says of each pitch whether it sounds, and the like. A table of ids must learn of each chord anew
-which note goes with it; here what is learned in one key, or octave, is known in all.
+x says of each pitch whether it sounds, and the like; d by how much the voice moves that would take
+it. A table of ids must learn of each chord anew which note goes with it; here what is learned in
+one key, or octave, is known in all.
 
 Axes: C numbers of a pitch, P the 128 MIDI pitches, H hidden, I intervals.
 Source: an idea of Johnson 2017, whose networks see notes by their distance; there each note has a
@@ -28,7 +29,8 @@ class Intervals(nnx.Module):
     """See above.
 
     Attributes:
-        weights: [H, C * (25 + 12)], W.
+        weights: [H, C * (25 + 12)], the part of W that w and v are made of.
+        moves: [H, 25 + 1], the part of u; the last is of wider moves, and of no voice's.
     """
 
     def __init__(self, hidden_size: int, numbers: int, *, rngs: nnx.Rngs):
@@ -36,9 +38,10 @@ class Intervals(nnx.Module):
         small = jax.nn.initializers.variance_scaling(0.1, "fan_avg", "uniform")
         shape = (hidden_size, numbers * (_NEAR + _OCTAVE))
         self.weights = nnx.Param(small(rngs.params(), shape))
+        self.moves = nnx.Param(small(rngs.params(), (hidden_size, _NEAR + 1)))
 
-    def __call__(self, h: jax.Array, pitches: jax.Array) -> jax.Array:
-        """Scores [..., P], of h [..., H] and pitches [..., C, P]."""
+    def __call__(self, h: jax.Array, pitches: jax.Array, moves: jax.Array) -> jax.Array:
+        """Scores [..., P], of h [..., H], pitches [..., C, P] and moves int [..., P]."""
         weights = (h @ self.weights[...]).reshape(*pitches.shape[:-1], _NEAR + _OCTAVE)
         beside = [(0, 0)] * (pitches.ndim - 1)
         around = jnp.pad(pitches, [*beside, (_OCTAVE, _OCTAVE)])
@@ -47,7 +50,12 @@ class Intervals(nnx.Module):
         around_classes = jnp.concatenate([classes, classes[..., :-1]], axis=-1)
         near = _correlated(weights[..., :_NEAR], around)
         far = _correlated(weights[..., _NEAR:], around_classes)
-        return near + far[..., jnp.arange(PITCHES) % _OCTAVE]
+        moved = jnp.where(jnp.abs(moves) <= _OCTAVE, moves + _OCTAVE, _NEAR)
+        by_moves = h @ self.moves[...]
+        parts = (by_moves[..., i, None] * (moved == i) for i in range(_NEAR + 1))
+        return (
+            near + far[..., jnp.arange(PITCHES) % _OCTAVE] + functools.reduce(operator.add, parts)
+        )
 
 
 @jax.custom_vjp

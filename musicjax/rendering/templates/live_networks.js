@@ -174,6 +174,9 @@ NETWORKS.causal_lstm = class {
       for (let i = Math.max(-12, pitch - 127); i <= Math.min(12, pitch); i++) scores[pitch - i] += weights[from + 12 + i] * value;
       for (let other = 0; other < 128; other++) scores[other] += weights[from + 25 + ((pitch - other + 132) % 12)] * value;
     });
+    const moved = new Float64Array(26);
+    addProduct(moved, h, this.arrays["intervals.moves"]);
+    reader.moves().forEach((move, pitch) => (scores[pitch] += moved[move === null || Math.abs(move) > 12 ? 25 : move + 12]));
     return scores;
   }
 

@@ -8,6 +8,7 @@
 //   units(id)          how far it moves time on, as Encoding.units
 //   context(add)       as Encoding.context: calls add(number, value) of what is not 0, 128 numbers
 //                      of the pitches after another, then the others
+//   moves()            of each pitch, as Context.moves; null for no voice's
 //   pitchOf(id)        as Encoding.id_pitches
 //   elementsOf(notes)  of notes that were played: {start, end, pitch}, by start
 const READERS = {};
@@ -77,6 +78,7 @@ READERS.events = class {
     // kinds, values, bar_units, bar_points, points_per_beat, follow, kind (numbers by name)
     Object.assign(this, tables);
     this.left = new Array(128).fill(FORGOTTEN); // of each pitch points until its note ends, or since
+    this.before = []; // pitches, the last that sounded before this place
     this.last = 0;
     this.position = -1;
     this.points = 0; // of the bar
@@ -144,7 +146,10 @@ READERS.events = class {
   }
 
   pass(points) {
-    if (points > 0) this.left = this.left.map((left) => Math.max(left - points, FORGOTTEN));
+    if (points <= 0) return;
+    const untilNow = [...this.left.keys()].filter((pitch) => this.left[pitch] > 0 && this.left[pitch] >= points);
+    if (untilNow.length) this.before = untilNow;
+    this.left = this.left.map((left) => Math.max(left - points, FORGOTTEN));
   }
 
   // As in musicjax/encodings/events.py.
@@ -171,6 +176,15 @@ READERS.events = class {
       others += line + 1;
     }
     if (this.position >= 0) add(others + this.position, 1);
+  }
+
+  moves() {
+    let below = 0;
+    return this.left.map((left, pitch) => {
+      const sang = below < 12 ? this.before[below] : undefined;
+      if (left > 0) below += 1;
+      return sang === undefined ? null : pitch - sang;
+    });
   }
 
   pitchOf(id) {
