@@ -63,7 +63,7 @@ def large(config: Config) -> None:
     model.input_dropout = 0.1
     model.dropout = 0.3
     train.batch_size = 8
-    train.epochs = 2
+    train.epochs = 3
     train.eval_window = 4096
 
 

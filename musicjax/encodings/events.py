@@ -58,8 +58,9 @@ _NUMERATORS = {4: 8, 8: 12}  # the vocabulary's meters: 1/4 to 8/4, 1/8 to 12/8
 _METERS = [(n, below) for below, most in _NUMERATORS.items() for n in range(1, most + 1)]
 _QPM_RANGE = (20, 400)
 _PITCHES = 128
-# Of a state of the grammar: from here on, what is left of each pitch's note, and what was before.
-_LEFT, _BEFORE = 4, 4 + 128
+# Of a state of the grammar: from here on, what is left of each pitch's note, how many voices sing
+# it, and how many did before.
+_LEFT, _NOW, _BEFORE = 4, 4 + 128, 4 + 2 * 128
 _VOICES = 12  # that are followed, from below
 _FORGOTTEN = -64  # points; notes that ended longer ago are alike
 _NEAR = 2  # beats to either side in which a context tells when a note ends
@@ -345,10 +346,10 @@ def _at_once(onset: np.ndarray, end: np.ndarray) -> np.ndarray:
     return np.bincount(sounding, minlength=MOST_COUNTED + 1)
 
 
-def _moves(sounding: Array, before: Array) -> Array:
-    """int32 [..., 128], as of Context: from notes before to each pitch, beside those that sound."""
-    xp = sounding.__array_namespace__()
-    voice = xp.cumsum(sounding, axis=-1) - sounding  # of each pitch: how many sound below it
+def _moves(now: Array, before: Array) -> Array:
+    """int32 [..., 128], as of Context, from how many voices sing each pitch, and did before."""
+    xp = now.__array_namespace__()
+    voice = xp.cumsum(now, axis=-1)  # of who would sing each pitch: how many are below
     counted = xp.cumsum(before, axis=-1)
     sang = xp.full(voice.shape, _PITCHES)
     for each in range(_VOICES):
@@ -636,12 +637,12 @@ class EventEncoding(FixedIds):
     def grammar(self, batch: int) -> np.ndarray:
         """See Encoding: the last id, its Position (-1: none in this bar), the bar's length in
         points of the grid, and the last pitch there (-1: none; of drums 128 more); then of each
-        pitch how many points its note goes on, or, 0 or less, how long ago it ended; and of each
-        whether it was one of the last notes that sounded before this place.
+        pitch how many points its note goes on, or, 0 or less, how long ago it ended; how many such
+        notes there are; and how many there were when last any sounded before this place.
         """
         start = np.zeros((batch, _BEFORE + _PITCHES), np.int32)
         start[:, [1, 3]] = -1
-        start[:, _LEFT:_BEFORE] = _FORGOTTEN
+        start[:, _LEFT:_NOW] = _FORGOTTEN
         return start
 
     def read(self, state: Array, ids: Array) -> Array:
@@ -660,14 +661,18 @@ class EventEncoding(FixedIds):
         was, whole = xp.maximum(state[:, 1], 0), state[:, 2]
         to_line = xp.where(whole > 0, whole - was, _LONG)
         passed = xp.where(kind == _BAR, to_line, xp.where(kind == _POSITION, value - was, 0))
-        passed, lasted = xp.maximum(passed, 0)[:, None], state[:, _LEFT:_BEFORE]
+        passed, lasted = xp.maximum(passed, 0)[:, None], state[:, _LEFT:_NOW]
         left = xp.maximum(lasted - passed, _FORGOTTEN)
-        until_now = (passed > 0) & (lasted > 0) & (left >= 0)
-        any_note = until_now.any(-1, keepdims=True)
-        before = xp.where(any_note, until_now, state[:, _BEFORE:])
+        now = state[:, _NOW:_BEFORE]
+        # The notes that sounded until now, or, before a rest, until it began.
+        longest = xp.minimum(passed, lasted.max(-1, keepdims=True))
+        is_last = (longest > 0) & (lasted >= longest)
+        before = xp.where(longest > 0, is_last * now, state[:, _BEFORE:])
+        now = xp.where(left > 0, now, 0)
         is_new = (kind == _DURATION)[:, None] & (xp.arange(_PITCHES) == state[:, 3:4])
         left = xp.where(is_new, value[:, None], left)
-        after = [xp.stack([ids, place, length, pitch], axis=1), left, before]
+        now = now + is_new
+        after = [xp.stack([ids, place, length, pitch], axis=1), left, now, before]
         after = xp.concat([part.astype(state.dtype) for part in after], axis=1)
         return xp.where((ids == 0)[:, None], state, after)
 
@@ -689,7 +694,7 @@ class EventEncoding(FixedIds):
         """See Encoding: notes, and places in the bar at which there is no room for one."""
         xp, known = state.__array_namespace__(), self._ids
         kinds, values = xp.asarray(known.kinds), xp.asarray(known.values.astype(np.int32))
-        left = state[:, _LEFT:_BEFORE]
+        left = state[:, _LEFT:_NOW]
         places = np.arange(known.bar_points(self.resolution).max())
         passed = xp.maximum(xp.asarray(places) - xp.maximum(state[:, 1:2], 0), 0)
         full = (left[:, None] > passed[..., None]).sum(-1) >= most  # [B, places]
@@ -702,11 +707,12 @@ class EventEncoding(FixedIds):
         the next two beats; for how little of the last two it has not, if it sounds no more; and
         whether it is the last that was written at this Position. Voices are counted from below: the
         second note is sung by who sang the second of the notes before. The others are one-hot: how
-        many notes sound; the places in the bar at which the first and the last of them ends (the
-        last number: at the bar line, or later); and the Position.
+        many notes sound, and how many did before; the places in the bar at which the first and the
+        last of them ends (the last number: at the bar line, or later); and the Position.
         """
         xp, points = state.__array_namespace__(), _NEAR * self.resolution
-        left, before = state[..., _LEFT:_BEFORE], state[..., _BEFORE:]
+        left, now = state[..., _LEFT:_NOW], state[..., _NOW:_BEFORE]
+        before = state[..., _BEFORE:]
         place, length, last = (state[..., i, None] for i in (1, 2, 3))
         sounding, line = left > 0, int(self._ids.bar_points(self.resolution).max())
         pitches = [
@@ -716,9 +722,10 @@ class EventEncoding(FixedIds):
             (last >= 0) & (last % _PITCHES == xp.arange(_PITCHES)),
         ]
         first_end = xp.where(sounding, left, _LONG).min(-1, keepdims=True)
-        others = [
-            xp.minimum(sounding.sum(-1, keepdims=True), _MOST_TOLD) == xp.arange(_MOST_TOLD + 1)
-        ]
+        others = []
+        for voices in (now, before):
+            count = xp.minimum(voices.sum(-1, keepdims=True), _MOST_TOLD)
+            others.append(count == xp.arange(_MOST_TOLD + 1))
         for lasts in (first_end, left.max(-1, keepdims=True)):
             end = xp.maximum(place, 0) + lasts
             end = xp.where(end < length, end, line)
@@ -726,7 +733,7 @@ class EventEncoding(FixedIds):
         others.append(place == xp.arange(line))
         return Context(
             xp.stack([each.astype(xp.float32) for each in pitches], axis=-2),
-            _moves(sounding, before),
+            _moves(now, before),
             xp.concat([each.astype(xp.float32) for each in others], axis=-1),
         )
 

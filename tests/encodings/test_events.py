@@ -14,6 +14,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from musicjax.encodings import make_encoding
+from musicjax.encodings.base import NO_VOICE
 from musicjax.encodings.events import DRUMS, LONGEST, EventEncoding, grid_meters, grid_notes
 from musicjax.errors import InputError, SongError
 from musicjax.music import midi
@@ -775,8 +776,8 @@ def test_the_context_is_what_sounds_where_the_next_event_comes(encoding):
                 break
         else:
             assert not planes[3].any()
-        how_many, first, final, place = np.split(
-            context.others[0], np.cumsum([16, longest + 1, longest + 1])
+        how_many, _, first, final, place = np.split(
+            context.others[0], np.cumsum([16, 16, longest + 1, longest + 1])
         )
         assert how_many.argmax() == min(sounds.sum(), 15)
         assert how_many.sum() == 1
@@ -793,6 +794,43 @@ def test_the_context_is_what_sounds_where_the_next_event_comes(encoding):
         sounded, gone = max(sounded, sounds.sum()), gone + planes[2].sum()
     assert sounded > 1
     assert gone > 0
+
+
+def test_voices_are_counted_from_below():
+    encoding = encoding_of(ends=True)
+
+    def after(text):
+        state = encoding.grammar(1)
+        for id in ids(text, ends=True):
+            state = encoding.read(state, np.array([id]))
+        context = encoding.context(state)
+        now, before = (context.others[0, 16 * i : 16 * (i + 1)].argmax() for i in (0, 1))
+        return context.moves[0], int(now), int(before)
+
+    bar, beat = "Bar_None TimeSig_4/4 Position_0 ", " Duration_1.0.12 "
+    moves, *counts = after(bar + "Pitch_50")
+    assert (moves == NO_VOICE).all()  # nothing came before
+    assert counts == [0, 0]
+    # Two voices in unison, and one above.
+    chord = f"{bar}Pitch_50{beat}Pitch_50{beat}Pitch_64{beat}"
+    moves, *counts = after(chord + "Position_12")
+    assert counts == [0, 3]
+    np.testing.assert_array_equal(moves, np.arange(128) - 50)  # the lowest is next
+    moves, *counts = after(chord + "Position_12 Pitch_48" + beat)
+    assert counts == [1, 3]
+    assert moves[[47, 48, 52]].tolist() == [-3, -2, 2]  # below it the first, above it the second
+    moves, *counts = after(chord + f"Position_12 Pitch_48{beat}Pitch_48{beat}")
+    assert counts == [2, 3]
+    assert moves[[47, 48, 65]].tolist() == [-3, -16, 1]
+    moves, *counts = after(chord + f"Position_12 Pitch_48{beat}Pitch_52{beat}Pitch_60{beat}")
+    assert counts == [3, 3]
+    assert moves[[47, 61]].tolist() == [-3, NO_VOICE]
+    # A rest does not make them forget who sang; a note that goes on is a voice.
+    moves, *counts = after(f"{bar}Pitch_50{beat}Pitch_60 Duration_2.0.12 Position_12")
+    assert counts == [1, 2]
+    assert moves[[49, 62]].tolist() == [-1, 2]
+    _, *counts = after(chord + "Position_24")
+    assert counts == [0, 3]
 
 
 def test_ids_stand_for_pitches():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from musicjax.encodings.base import NO_VOICE
 from musicjax.models.intervals import PITCHES, Intervals
 
 H, C = 5, 2
@@ -16,11 +17,12 @@ def network():
 def inputs(rows=3, seed=0):
     keys = jax.random.split(jax.random.key(seed), 2)
     sparse = jax.random.uniform(keys[1], (rows, C, PITCHES))
-    return jax.random.normal(keys[0], (rows, H)), jnp.where(sparse < 0.1, sparse, 0.0)
+    moves = jnp.tile(jnp.arange(PITCHES) - 60, (rows, 1)).at[:, 70].set(NO_VOICE)
+    return jax.random.normal(keys[0], (rows, H)), jnp.where(sparse < 0.1, sparse, 0.0), moves
 
 
-def by_hand(weights, x):
-    """Scores of one row: weights [C, 25 + 12], x [C, P]."""
+def by_hand(weights, by_move, x, moves):
+    """Scores of one row: weights [C, 25 + 12], by_move [25 + 1], x [C, P], moves [P]."""
     scores = np.zeros(PITCHES)
     for pitch in range(PITCHES):
         for weight, numbers in zip(weights, x, strict=True):
@@ -28,32 +30,35 @@ def by_hand(weights, x):
                 if abs(other - pitch) <= 12:
                     scores[pitch] += weight[12 + other - pitch] * numbers[other]
                 scores[pitch] += weight[25 + (other - pitch) % 12] * numbers[other]
+        move = moves[pitch]
+        scores[pitch] += by_move[12 + move if abs(move) <= 12 else 25]
     return scores
 
 
 def test_scores_are_sums_over_intervals():
-    intervals, (h, x) = network(), inputs()
+    intervals, (h, x, moves) = network(), inputs()
     weights = np.asarray(h @ intervals.weights[...]).reshape(3, C, 37)
-    expected = [by_hand(*each) for each in zip(weights, np.asarray(x), strict=True)]
-    np.testing.assert_allclose(intervals(h, x), expected, atol=1e-5)
+    rows = zip(weights, h @ intervals.moves[...], np.asarray(x), moves, strict=True)
+    expected = [by_hand(*each) for each in rows]
+    np.testing.assert_allclose(intervals(h, x, moves), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("semitones", [-7, 1, 12])
 def test_what_is_transposed_is_judged_alike(semitones):
-    intervals, (h, x) = network(), inputs()
+    intervals, (h, x, moves) = network(), inputs()
     middle = jnp.zeros_like(x).at[..., 40:90].set(x[..., 40:90])
-    moved = intervals(h, jnp.roll(middle, semitones, axis=-1))
-    scores = jnp.roll(intervals(h, middle), semitones, axis=-1)
+    moved = intervals(h, *(jnp.roll(each, semitones, axis=-1) for each in (middle, moves)))
+    scores = jnp.roll(intervals(h, middle, moves), semitones, axis=-1)
     np.testing.assert_allclose(moved[:, 20:108], scores[:, 20:108], atol=1e-5)
 
 
 def test_the_gradient_is_that_of_the_sum():
-    intervals, (h, x) = network(), inputs()
+    intervals, (h, x, moves) = network(), inputs()
     graph, params = nnx.split(intervals)
     wanted = jax.random.normal(jax.random.key(9), (3, PITCHES))
 
     def loss(params, h):
-        return (nnx.merge(graph, params)(h, x) * wanted).sum()
+        return (nnx.merge(graph, params)(h, x, moves) * wanted).sum()
 
     weights, of_h = jax.grad(loss, argnums=(0, 1))(params, h)
     # The scores are linear in the weights, and in h.

@@ -78,7 +78,8 @@ READERS.events = class {
     // kinds, values, bar_units, bar_points, points_per_beat, follow, kind (numbers by name)
     Object.assign(this, tables);
     this.left = new Array(128).fill(FORGOTTEN); // of each pitch points until its note ends, or since
-    this.before = []; // pitches, the last that sounded before this place
+    this.now = []; // pitches that voices sing, the lowest first
+    this.before = []; // and sang, when last any sounded before this place
     this.last = 0;
     this.position = -1;
     this.points = 0; // of the bar
@@ -140,6 +141,7 @@ READERS.events = class {
       this.velocity = value;
     } else if (kind === this.kind.Duration && this.pitch >= 0) {
       this.left[this.pitch] = value;
+      this.now = [...this.now, this.pitch].sort((a, b) => a - b);
       notes.push({ start: this.time, end: this.time + this.unitsOf(value), pitch: this.pitch, velocity: this.velocity });
     }
     return notes;
@@ -147,9 +149,10 @@ READERS.events = class {
 
   pass(points) {
     if (points <= 0) return;
-    const untilNow = [...this.left.keys()].filter((pitch) => this.left[pitch] > 0 && this.left[pitch] >= points);
-    if (untilNow.length) this.before = untilNow;
+    const longest = Math.min(points, Math.max(...this.left));
+    if (longest > 0) this.before = this.now.filter((pitch) => this.left[pitch] >= longest);
     this.left = this.left.map((left) => Math.max(left - points, FORGOTTEN));
+    this.now = this.now.filter((pitch) => this.left[pitch] > 0);
   }
 
   // As in musicjax/encodings/events.py.
@@ -169,8 +172,10 @@ READERS.events = class {
     });
     if (this.pitch >= 0) add(384 + this.pitch, 1);
     let others = 512;
-    add(others + Math.min(sounding, 15), 1);
-    others += 16;
+    for (const voices of [this.now, this.before]) {
+      add(others + Math.min(voices.length, 15), 1);
+      others += 16;
+    }
     for (const left of [first, last]) {
       if (sounding) add(others + (place + left < this.points ? place + left : line), 1);
       others += line + 1;
@@ -179,11 +184,9 @@ READERS.events = class {
   }
 
   moves() {
-    let below = 0;
-    return this.left.map((left, pitch) => {
-      const sang = below < 12 ? this.before[below] : undefined;
-      if (left > 0) below += 1;
-      return sang === undefined ? null : pitch - sang;
+    return this.left.map((_, pitch) => {
+      const voice = this.now.filter((other) => other <= pitch).length;
+      return voice < Math.min(this.before.length, 12) ? pitch - this.before[voice] : null;
     });
   }
 
