@@ -82,6 +82,8 @@ def _causal(model: CausalLSTM) -> Peer:
     features = [torch.from_numpy(part) for part in encoding.features()] if m.parts else []
     told = encoding.context(encoding.grammar(1)) if m.context else None
     read = jax.jit(lambda ids: model.read(ids)[1])
+    writes = np.flatnonzero(encoding.id_pitches >= 0)
+    pitches_of = encoding.id_pitches[writes]
 
     class Network(nn.Module):
         def __init__(self):
@@ -90,7 +92,13 @@ def _causal(model: CausalLSTM) -> Peer:
             self.embedding = small(encoding.size, m.embedding_size)
             self.parts = nn.ParameterList([small(f.shape[1], m.embedding_size) for f in features])
             self.places = small(8 * encoding.units_per_quarter, m.embedding_size)
-            self.context = None if told is None else small(told.shape[1], m.embedding_size)
+            if told is not None:
+                numbers, pitches = told.pitches.shape[-2:]
+                told_size = numbers * pitches + told.others.shape[-1]
+                self.context = small(told_size, m.embedding_size)
+                self.intervals = _begin(nn.Linear(m.hidden_size, numbers * 37 + 26, bias=False))
+                with torch.no_grad():
+                    self.intervals.weight.mul_(0.1**0.5)  # as intervals.py's
             between = m.dropout if m.layers > 1 else 0.0
             self.lstm = _begin(nn.LSTM(m.embedding_size, m.hidden_size, m.layers, dropout=between))
             self.out = _begin(nn.Linear(m.hidden_size, m.embedding_size))
@@ -104,10 +112,26 @@ def _causal(model: CausalLSTM) -> Peer:
             x = nn.functional.embedding(ids, table)
             if m.places:
                 x = x + self.places[places.clamp(max=len(self.places) - 1)]
-            if self.context is not None:
-                x = x + context @ self.context
+            if told is not None:
+                flat, around, classes, moves = context
+                x = x + flat @ self.context
             h = self.dropout(self.lstm(self.input_dropout(x))[0])
             logits = self.out(h) @ table.T + self.bias
+            if told is not None:
+                numbers = around.shape[-2]
+                weights = self.intervals(h)
+                of_numbers = weights[..., :-26].unflatten(-1, (numbers, 37))
+                # The fastest of five ways: conv1d, bmm and sums of shifted arrays take longer.
+                near = torch.einsum(
+                    "tbck,tbcpk->tbp", of_numbers[..., :25], around.unfold(-1, 25, 1)
+                )
+                far = torch.einsum(
+                    "tbck,tbcpk->tbp", of_numbers[..., 25:], classes.unfold(-1, 12, 1)
+                )
+                scores = (
+                    near + far.repeat(1, 1, 11)[..., :128] + weights[..., -26:].gather(-1, moves)
+                )
+                logits[..., writes] = logits[..., writes] + scores[..., pitches_of]
             logits[..., 0] = -1e9
             return logits
 
@@ -120,7 +144,14 @@ def _causal(model: CausalLSTM) -> Peer:
         target = torch.where(torch.from_numpy(_inside(batch, len(ids) - 1)).T, ids[1:], 0)
         context = read(batch["elements"][:, :-1])
         if context is not None:
-            context = torch.from_numpy(np.asarray(context).swapaxes(0, 1).copy())
+            pitches, moves, others = (np.asarray(each).swapaxes(0, 1) for each in context)
+            classes = np.pad(pitches, [(0, 0)] * 3 + [(0, 4)])
+            classes = classes.reshape(*pitches.shape[:-1], 11, 12).sum(-2)
+            flat = np.concatenate([pitches.reshape(*pitches.shape[:2], -1), others], axis=-1)
+            around = np.pad(pitches, [(0, 0)] * 3 + [(12, 12)])
+            classes = np.concatenate([classes, classes[..., :-1]], axis=-1)
+            moves = np.where(np.abs(moves) <= 12, moves + 12, 25).astype(np.int64)
+            context = tuple(map(torch.from_numpy, (flat, around, classes, moves)))
         return ids[:-1], places[1:], context, target
 
     def sums(tensors):
