@@ -112,28 +112,26 @@ def _causal(model: CausalLSTM) -> Peer:
             x = nn.functional.embedding(ids, table)
             if m.places:
                 x = x + self.places[places.clamp(max=len(self.places) - 1)]
-            if told is not None:
-                flat, around, classes, moves = context
-                x = x + flat @ self.context
+            if context is not None:
+                x = x + context[0] @ self.context
             h = self.dropout(self.lstm(self.input_dropout(x))[0])
             logits = self.out(h) @ table.T + self.bias
-            if told is not None:
-                numbers = around.shape[-2]
-                weights = self.intervals(h)
-                of_numbers = weights[..., :-26].unflatten(-1, (numbers, 37))
-                # The fastest of five ways: conv1d, bmm and sums of shifted arrays take longer.
-                near = torch.einsum(
-                    "tbck,tbcpk->tbp", of_numbers[..., :25], around.unfold(-1, 25, 1)
-                )
-                far = torch.einsum(
-                    "tbck,tbcpk->tbp", of_numbers[..., 25:], classes.unfold(-1, 12, 1)
-                )
-                scores = (
-                    near + far.repeat(1, 1, 11)[..., :128] + weights[..., -26:].gather(-1, moves)
-                )
-                logits[..., writes] = logits[..., writes] + scores[..., pitches_of]
+            if context is not None:
+                scores = self.scores(h, *context[1:])[..., pitches_of]
+                logits[..., writes] = logits[..., writes] + scores
             logits[..., 0] = -1e9
             return logits
+
+        def scores(self, h, around, classes, moves):
+            """As musicjax/models/intervals.py. The fastest of five ways: conv1d, bmm and sums of
+            shifted arrays take longer.
+            """
+            weights = self.intervals(h)
+            near, far = weights[..., :-26].unflatten(-1, (-1, 37)).split((25, 12), dim=-1)
+            near = torch.einsum("tbck,tbcpk->tbp", near, around.unfold(-1, 25, 1))
+            far = torch.einsum("tbck,tbcpk->tbp", far, classes.unfold(-1, 12, 1))
+            far = far.repeat(1, 1, 11)[..., :128]
+            return near + far + weights[..., -26:].gather(-1, moves)
 
     network = Network()
 

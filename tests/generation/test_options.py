@@ -122,6 +122,7 @@ def test_what_has_an_effect_on_any_model(encoding):
 
 def test_a_mode_sets_what_the_rules_read():
     assert Options(temperature=0.7, top_k=5).sampling_settings(most_at_once=12) == {
+        "min_quarters": 16,
         "max_rests": 2,
         "max_repeats": 4,
         "max_silence": 16,
@@ -142,6 +143,7 @@ def test_each_kind_of_elements_has_its_rules_in_order():
     assert names("ids") == [
         "follow_grammar",
         "limit_chords",
+        "limit_end",
         "limit_rests",
         "limit_repeats",
         "temperature",
