@@ -73,7 +73,7 @@ def get_causal_lstm() -> ConfigDict:
     model.hidden_size = 256  # units of each LSTM
     model.parts = True  # ids share strength by what they are made of: pitches, a duration
     model.places = True  # the place in the bar of the next element is an input
-    model.context = False  # which notes sound is an input, where the encoding's ids tell
+    model.context = False  # what sounds is an input, and pitches are judged by it
     model.memory = 0  # ids back to which the model may point, to copy what came next; 0: none
     model.input_dropout = 0.3  # of the numbers that stand for ids
     model.dropout = 0.6  # of each LSTM's outputs

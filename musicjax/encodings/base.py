@@ -382,7 +382,8 @@ class Encoding(Protocol):
         return ()
 
     def prime(self, song: Song, length: int | None, unknown: str) -> EncodedPrime:
-        """The end of a prepared song; as it is here, where no element is unknown to a model.
+        """The end of a prepared song, without what says that it has ended; as it is here, where no
+        element is unknown to a model.
 
         Args:
             song: as `encode` takes it.
@@ -395,6 +396,7 @@ class Encoding(Protocol):
         """
         elements, layout, _ = self.encode(song)
         rows = self.renumber(*self.shard([elements]))
+        rows = rows[~self.is_end(self.unpack(rows))]
         start = 0 if length is None else max(len(rows) - length, 0)
         begins = self.length(self.unpack(rows[:start]))
         return EncodedPrime(self.unpack(rows[start:]), begins, layout)

@@ -820,7 +820,7 @@ class EventEncoding(FixedIds):
 
     def prime(self, song: Song, length: int | None, unknown: str) -> EncodedPrime:
         """See Encoding. It begins with a bar; inside of a bar that is longer than `length`, with
-        the Bar, its meter and a Position. It does not say that it has ended.
+        the Bar, its meter and a Position.
         """
         elements, layout, _ = self.encode(song)
         elements = elements[~self.is_end(elements)]

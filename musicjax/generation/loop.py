@@ -62,8 +62,8 @@ def continue_primes(
     to_come = positions[:, 1 + primed :]
 
     def unfinished(loop: _Loop) -> jax.Array:
-        unfinished = (loop.history.elapsed < enough_units) & ~loop.ended
-        return (loop.step < enough) & (loop.step < length) & unfinished.any()
+        goes_on = (loop.history.elapsed < enough_units) & ~loop.ended
+        return (loop.step < enough) & (loop.step < length) & goes_on.any()
 
     def body(loop: _Loop) -> _Loop:
         def apply(logits: jax.Array, **drawn_so_far: jax.Array) -> jax.Array:

@@ -9,9 +9,8 @@ other: a row of the table is the sum of a vector of its own and of the vectors o
 pitches, pitch classes and duration), so that rare ids share the strength of common ones, coming in
 and going out. The network knows where in the bar the next element begins, and, where the encoding
 can tell, the context: which notes sound there, for how long, and which have just ended. Ids of
-pitches are judged by their intervals to those, and by how voices move, too
-(musicjax.models.intervals). With a `memory` it
-may point to an id that came before, and copy it (musicjax.models.pointer).
+pitches are judged by their intervals to those, and by how voices move (musicjax.models.intervals).
+With a `memory` it may point to an id that came before, and copy it (musicjax.models.pointer).
 
 Axes: B batch, T element of a window, V ids, E embedding, H hidden, F parts, K of a state of the
 encoding's grammar.
