@@ -62,8 +62,9 @@ _PITCHES = 128
 # it, and how many did before.
 _LEFT, _NOW, _BEFORE = 4, 4 + 128, 4 + 2 * 128
 _VOICES = 12  # that are followed, from below
-_FORGOTTEN = -64  # points; notes that ended longer ago are alike
+_FORGOTTEN = -(1 << 12)  # points; notes that ended longer ago are alike
 _NEAR = 2  # beats to either side in which a context tells when a note ends
+_LATELY = 16  # beats back to which it tells what has sounded
 _MOST_TOLD = 15  # notes at once
 _MOST_REPORTED = 1000  # songs, evenly spread, that a report reads
 _KINDS = (
@@ -704,8 +705,9 @@ class EventEncoding(FixedIds):
 
     def context(self, state: Array) -> Context:
         """See Encoding. Of each pitch, whatever the instrument: whether it sounds; for how much of
-        the next two beats; for how little of the last two it has not, if it sounds no more; and
-        whether it is the last that was written at this Position. Voices are counted from below: the
+        the next two beats; for how little of the last two it has not, if it sounds no more; whether
+        it is the last that was written at this Position; and how lately it sounded, from 1, now, to
+        0, sixteen beats ago: the scale and the register. Voices are counted from below: the
         second note is sung by who sang the second of the notes before. The others are one-hot: how
         many notes sound, and how many did before; the places in the bar at which the first and the
         last of them ends (the last number: at the bar line, or later); and the Position.
@@ -720,6 +722,7 @@ class EventEncoding(FixedIds):
             xp.clip(left / points, 0, 1),
             xp.where(sounding, 0, xp.clip(1 + left / points, 0, 1)),
             (last >= 0) & (last % _PITCHES == xp.arange(_PITCHES)),
+            xp.clip(1 + left / (_LATELY * self.resolution), 0, 1),
         ]
         first_end = xp.where(sounding, left, _LONG).min(-1, keepdims=True)
         others = []

@@ -31,7 +31,7 @@ from musicjax.encodings.base import Context, Encoding
 from musicjax.models import pointer
 from musicjax.models.base import Batch, Carry, Params, Prediction, Rules
 from musicjax.models.categorical import Categorical, without_unknown
-from musicjax.models.intervals import Intervals
+from musicjax.models.intervals import PITCHES, Intervals
 from musicjax.models.lstm import LSTM, LSTMCarry, LSTMSettings, dropout
 from musicjax.models.pointer import Memory, Pointer
 from musicjax.models.weights import by_name
@@ -170,7 +170,8 @@ class CausalNetwork(nnx.Module):
         if self.intervals is not None:
             assert context is not None  # of such a network
             scores = self.intervals(h, context.pitches, context.moves)
-            logits += jnp.where(pitches >= 0, scores[..., pitches], 0)
+            # As a product: many times as fast on a CPU as to look the scores up and scatter back.
+            logits += scores @ (pitches == np.arange(PITCHES)[:, None]).astype(np.float32)
         return logits
 
 

@@ -29,33 +29,31 @@ class Intervals(nnx.Module):
     """See above.
 
     Attributes:
-        weights: [H, C * (25 + 12)], the part of W that w and v are made of.
-        moves: [H, 25 + 1], the part of u; the last is of wider moves, and of no voice's.
+        near, classes, moves: [H, C * 25], [H, C * 12] and [H, 25 + 1], the parts of W that w, v and
+            u are made of. u's last is of wider moves, and of no voice's.
     """
 
     def __init__(self, hidden_size: int, numbers: int, *, rngs: nnx.Rngs):
         """Draws the parameters; `numbers` is C."""
         small = jax.nn.initializers.variance_scaling(0.1, "fan_avg", "uniform")
-        shape = (hidden_size, numbers * (_NEAR + _OCTAVE))
-        self.weights = nnx.Param(small(rngs.params(), shape))
+        self.near = nnx.Param(small(rngs.params(), (hidden_size, numbers * _NEAR)))
+        self.classes = nnx.Param(small(rngs.params(), (hidden_size, numbers * _OCTAVE)))
         self.moves = nnx.Param(small(rngs.params(), (hidden_size, _NEAR + 1)))
 
     def __call__(self, h: jax.Array, pitches: jax.Array, moves: jax.Array) -> jax.Array:
         """Scores [..., P], of h [..., H], pitches [..., C, P] and moves int [..., P]."""
-        weights = (h @ self.weights[...]).reshape(*pitches.shape[:-1], _NEAR + _OCTAVE)
+        rows = h.reshape(-1, h.shape[-1])
+        w, v, u = (rows @ each[...] for each in (self.near, self.classes, self.moves))
         beside = [(0, 0)] * (pitches.ndim - 1)
         around = jnp.pad(pitches, [*beside, (_OCTAVE, _OCTAVE)])
         octaves = jnp.pad(pitches, [*beside, (0, _OCTAVES * _OCTAVE - PITCHES)])
         classes = octaves.reshape(*pitches.shape[:-1], _OCTAVES, _OCTAVE).sum(-2)
         around_classes = jnp.concatenate([classes, classes[..., :-1]], axis=-1)
-        near = _correlated(weights[..., :_NEAR], around)
-        far = _correlated(weights[..., _NEAR:], around_classes)
+        near = _correlated(w.reshape(*pitches.shape[:-1], _NEAR), around)
+        far = _correlated(v.reshape(*pitches.shape[:-1], _OCTAVE), around_classes)
         moved = jnp.where(jnp.abs(moves) <= _OCTAVE, moves + _OCTAVE, _NEAR)
-        by_moves = h @ self.moves[...]
-        parts = (by_moves[..., i, None] * (moved == i) for i in range(_NEAR + 1))
-        return (
-            near + far[..., jnp.arange(PITCHES) % _OCTAVE] + functools.reduce(operator.add, parts)
-        )
+        by_moves = jnp.take_along_axis(u.reshape(*moves.shape[:-1], _NEAR + 1), moved, axis=-1)
+        return near + jnp.concatenate([far] * _OCTAVES, axis=-1)[..., :PITCHES] + by_moves
 
 
 @jax.custom_vjp
@@ -63,9 +61,11 @@ def _correlated(weights: jax.Array, x: jax.Array) -> jax.Array:
     """[..., P]: sum over c and i of weights [..., C, I] times x [..., C, P + I - 1] at c, p + i.
 
     x has no gradient: it is what was written. The weights' gradient is a sum of shifted arrays too,
-    which is a tenth of the time that the automatic one takes.
+    which is a tenth of the time that the automatic one takes. The sum over c is written out: a CPU
+    is 17 times as fast at one sum of 100 arrays as at 4 of 25 that are summed afterwards.
     """
-    return _slid(weights, x).sum(-2)
+    numbers = range(x.shape[-2])
+    return functools.reduce(operator.add, (_slid(weights[..., c, :], x[..., c, :]) for c in numbers))
 
 
 def _forward(weights: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:

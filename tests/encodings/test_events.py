@@ -758,7 +758,7 @@ def test_the_context_is_what_sounds_where_the_next_event_comes(encoding):
         now, bar = reading.onsets[-1], reading.bar_starts[-1]
         # A new bar's meter is not known until it is said.
         bar_end = bar + reading.bar_lengths[-1 if names[element] != "Bar_None" else -2 :][0]
-        ends = np.full(128, -99)
+        ends = np.full(128, -9999)
         for at, lasts in zip(reading.notes, reading.durations, strict=True):
             if names[elements[at]].startswith("Pitch_"):
                 ends[int(encoding._ids.values[elements[at]])] = reading.onsets[at] + lasts
@@ -767,6 +767,7 @@ def test_the_context_is_what_sounds_where_the_next_event_comes(encoding):
         np.testing.assert_array_equal(planes[0], sounds)
         np.testing.assert_allclose(planes[1], np.clip(left / 24, 0, 1))
         np.testing.assert_allclose(planes[2], np.where(sounds, 0, np.clip(1 + left / 24, 0, 1)))
+        np.testing.assert_allclose(planes[4], np.clip(1 + left / 192, 0, 1), atol=1e-6)
         # The last pitch since the Position, if one was said.
         since = [names[id] for id in elements[:count]]
         while since and since[-1].split("_")[0] in ("Pitch", "Velocity", "Duration", "EOS"):

@@ -37,7 +37,10 @@ def by_hand(weights, by_move, x, moves):
 
 def test_scores_are_sums_over_intervals():
     intervals, (h, x, moves) = network(), inputs()
-    weights = np.asarray(h @ intervals.weights[...]).reshape(3, C, 37)
+    near, far = (
+        np.asarray(h @ part[...]).reshape(3, C, -1) for part in (intervals.near, intervals.classes)
+    )
+    weights = np.concatenate([near, far], axis=-1)
     rows = zip(weights, h @ intervals.moves[...], np.asarray(x), moves, strict=True)
     expected = [by_hand(*each) for each in rows]
     np.testing.assert_allclose(intervals(h, x, moves), expected, atol=1e-5)

@@ -128,8 +128,6 @@ NETWORKS.causal_lstm = class {
     this.lstms = Array.from({ length: settings.layers }, (_, i) => new LSTM(arrays, `lstms.${i}`));
     this.table = arrays.table;
     this.logits = new Float64Array(this.table.length / this.embedding);
-    const weights = arrays["intervals.weights"];
-    this.intervals = weights ? new Float64Array(weights.length / this.lstms.at(-1).size) : null;
     const { reach } = settings;
     this.pointer = reach ? new Pointer(reach, data.reader.units_per_quarter, arrays) : null;
   }
@@ -164,18 +162,20 @@ NETWORKS.causal_lstm = class {
 
   // musicjax/models/intervals.py: of each pitch, 0 to 127.
   scores(h, reader) {
-    const weights = this.intervals.fill(0);
-    addProduct(weights, h, this.arrays["intervals.weights"]);
+    const by = (name) => {
+      const weights = new Float64Array(this.arrays[name].length / h.length);
+      addProduct(weights, h, this.arrays[name]);
+      return weights;
+    };
+    const [near, classes, moved] = ["near", "classes", "moves"].map((name) => by(`intervals.${name}`));
     const scores = new Float64Array(128);
-    reader.context((number, value) => {
-      const from = Math.floor(number / 128) * 37;
-      const pitch = number % 128;
-      if (from >= weights.length) return;
-      for (let i = Math.max(-12, pitch - 127); i <= Math.min(12, pitch); i++) scores[pitch - i] += weights[from + 12 + i] * value;
-      for (let other = 0; other < 128; other++) scores[other] += weights[from + 25 + ((pitch - other + 132) % 12)] * value;
+    reader.context((at, value) => {
+      const number = Math.floor(at / 128);
+      const pitch = at % 128;
+      if (25 * number >= near.length) return;
+      for (let i = Math.max(-12, pitch - 127); i <= Math.min(12, pitch); i++) scores[pitch - i] += near[25 * number + 12 + i] * value;
+      for (let other = 0; other < 128; other++) scores[other] += classes[12 * number + ((pitch - other + 132) % 12)] * value;
     });
-    const moved = new Float64Array(26);
-    addProduct(moved, h, this.arrays["intervals.moves"]);
     reader.moves().forEach((move, pitch) => (scores[pitch] += moved[move === null || Math.abs(move) > 12 ? 25 : move + 12]));
     return scores;
   }
@@ -189,7 +189,7 @@ NETWORKS.causal_lstm = class {
       for (let i = 0; i < embedding; i++) sum += out[i] * table[id * embedding + i];
       logits[id] = sum;
     }
-    if (this.intervals) {
+    if (this.arrays["intervals.near"]) {
       const scores = this.scores(h, reader);
       for (let id = 0; id < logits.length; id++) if (reader.pitchOf(id) >= 0) logits[id] += scores[reader.pitchOf(id)];
     }

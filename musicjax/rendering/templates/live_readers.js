@@ -13,7 +13,7 @@
 //   elementsOf(notes)  of notes that were played: {start, end, pitch}, by start
 const READERS = {};
 const SOFT = 80; // velocity of what does not say it
-const FORGOTTEN = -64; // points of the grid; notes that ended longer ago are alike
+const FORGOTTEN = -4096; // points of the grid; notes that ended longer ago are alike
 
 function nearest(candidates, distance) {
   let best = null;
@@ -158,6 +158,7 @@ READERS.events = class {
   // As in musicjax/encodings/events.py.
   context(add) {
     const near = 2 * this.points_per_beat;
+    const lately = 16 * this.points_per_beat;
     const place = Math.max(this.position, 0);
     const line = Math.max(...this.bar_points);
     let [sounding, first, last] = [0, Infinity, 0];
@@ -169,9 +170,10 @@ READERS.events = class {
         add(pitch, 1);
         add(128 + pitch, Math.min(left / near, 1));
       } else if (left > -near) add(256 + pitch, 1 + left / near);
+      if (left > -lately) add(512 + pitch, Math.min(1 + left / lately, 1));
     });
     if (this.pitch >= 0) add(384 + this.pitch, 1);
-    let others = 512;
+    let others = 640;
     for (const voices of [this.now, this.before]) {
       add(others + Math.min(voices.length, 15), 1);
       others += 16;
