@@ -36,13 +36,14 @@ def get_config(variant: str = "") -> Config:
     data.ends = True  # songs end with an event of their own, and so do pieces
 
     config.model = model = get_causal_lstm()
-    model.window = 256  # some eight bars of four voices
+    model.window = 512  # some sixteen bars of four voices
     model.places = False  # events say themselves where they are in the bar
     model.context = True
     model.memory = 2048  # a whole song, that may say again what it has said
 
     config.train = train = get_causal_train()
     train.epochs = 20
+    train.batch_size = 8
     train.eval_window = 2048
 
     return vary(config, variant, VARIANTS)
