@@ -6,8 +6,13 @@
 
 Music says again what it has said, some bars later. A recurrent state forgets it; a pointer finds
 the place and reads on from there. r depends on the time d between two ids, in quarters, so that the
-same beat of another bar is a place that it knows; m on how many ids up to t and up to s are the
-same, so that it reads on where it has been reading.
+same beat of another bar is a place that it knows; m on how well the ids up to t and up to s agree,
+so that it reads on where it has been reading:
+
+    n_{t,s} = n_{t-1,s-1} + 1 if id_t = id_s, else half of it, rounded down
+
+A note that differs weakens a long match and does not end it, for songs vary what they say again,
+and so do draws: one that went astray finds back.
 
 Axes: B batch, T id that is predicted from, S id that is pointed to, V ids, H hidden, D key.
 Source: pointer sentinel mixture, Merity et al. 2017.
@@ -34,7 +39,7 @@ class Memory(NamedTuple):
         keys: [B, S, D].
         ids: int32 [B, S], what followed each; 0 cannot be pointed to.
         times: int32 [B, S], of those ids, in units.
-        matches: int32 [B, S], how many ids up to s are the same as the last ids.
+        matches: int32 [B, S], n of s and the last id.
         next: int32 [], the slot that is written next; what it holds is too long ago.
     """
 
@@ -208,14 +213,14 @@ class Pointer(nnx.Module):
 
 
 def _matches(before: jax.Array, ids: jax.Array, last: jax.Array) -> jax.Array:
-    """[B, S]: one more than `before` where an id is the last [B], else 0; id 0 is like none."""
+    """[B, S]: one more than `before` where an id is the last [B], else half; id 0 is like none."""
     last = last[:, None]
-    return jnp.where((ids == last) & (last > 0), before + 1, 0)
+    return jnp.where((ids == last) & (last > 0), before + 1, before // 2)
 
 
 def _all_matches(before: jax.Array, ids: jax.Array, read: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """int32 [B, T, S]: how many of ids [B, S] up to s are the same as those up to t of read [B, T];
-    and the last of its rows. `before`: [B, S], the row before the first.
+    """int32 [B, T, S]: n of ids [B, S] up to s and those up to t of read [B, T]; and the last of
+    its rows. `before`: [B, S], the row before the first.
     """
 
     def next_row(row: jax.Array, last: jax.Array) -> tuple[jax.Array, jax.Array]:

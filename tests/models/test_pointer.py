@@ -31,19 +31,18 @@ def music(rows=3, count=20, seed=0):
 
 def plain(made, h, ids, times, logits, reach):
     """p [T, V] of one row, by loops over the equations."""
-    rows = []
+    rows, matches = [], {}
     for t in range(len(h)):
         query = h[t] @ made.w_query[...] / 8
         scores = []
         for s in range(max(t - reach, 0), t):
+            n = matches.get((t - 1, s - 1), 0)
+            n = matches[t, s] = n + 1 if ids[t] == ids[s] > 0 else n // 2
             if ids[s + 1] == 0:
                 continue
             quarters, rest = divmod(int(times[t] - times[s]), UNITS)
             distance = made.distance[65] if rest else made.distance[min(quarters, 64)]
-            same = 0
-            while same <= s and ids[t - same] == ids[s - same] > 0:
-                same += 1
-            score = query @ (h[s] @ made.w_key[...]) + distance + made.matched[min(same, 16)]
+            score = query @ (h[s] @ made.w_key[...]) + distance + made.matched[min(n, 16)]
             scores.append((float(score), ids[s + 1]))
         scores.append((float(query @ made.sentinel[...] + made.bias[...]), None))
         shares = np.asarray(jax.nn.softmax(jnp.array([score for score, _ in scores])))
@@ -93,3 +92,14 @@ def test_what_was_said_is_found_again():
     h, times = jnp.zeros((1, 12, SIZE)), jnp.arange(12)[None] * UNITS
     guess, _ = made(jnp.zeros((1, 12, IDS)), h, ids, times, 20)
     assert guess[0, 11] == 5
+
+
+def test_one_other_id_does_not_end_a_match():
+    """Eight ids, F, G, H ... the same eight, X, G: the H comes, and not what followed G since."""
+    made = Pointer(SIZE, UNITS, rngs=nnx.Rngs(params=0))
+    eight, f, g, h, x = [1, 3, 1, 4, 1, 3, 1, 5], 4, 2, 6, 5
+    ids = jnp.array([[*eight, f, g, h, g, 5, *eight, x, g, h]])
+    count = ids.shape[1] - 1
+    zeros, times = jnp.zeros((1, count, SIZE)), jnp.arange(count)[None] * UNITS
+    guess, _ = made(jnp.zeros((1, count, IDS)), zeros, ids, times, 30)
+    assert guess[0, -1] == h

@@ -69,11 +69,12 @@ class Pointer {
     this.size = this.sentinel.length;
   }
 
-  // `last` was read: where it came before, a match goes on.
+  // `last` was read: where it came before, a match goes on, and elsewhere it is half as good.
   match(entries, last) {
     for (let s = entries.length - 1; s >= 0; s--) {
       const before = entries[s - 1];
-      entries[s].match = before && before.id === last && last > 0 ? before.match + 1 : 0;
+      if (!before) entries[s].match = 0;
+      else entries[s].match = before.id === last && last > 0 ? before.match + 1 : Math.floor(before.match / 2);
     }
   }
 
