@@ -58,12 +58,12 @@ def quick(config: Config) -> None:
 
 def large(config: Config) -> None:
     model, train = config.model, config.train
-    model.window = 512
+    model.window = 1024
     model.memory = 4096  # a whole song
     model.hidden_size = 384
     model.input_dropout = 0.1
     model.dropout = 0.3
-    train.batch_size = 8
+    train.batch_size = 4
     train.epochs = 3
     train.eval_window = 4096
 
