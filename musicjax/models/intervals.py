@@ -64,8 +64,8 @@ def _correlated(weights: jax.Array, x: jax.Array) -> jax.Array:
     which is a tenth of the time that the automatic one takes. The sum over c is written out: a CPU
     is 17 times as fast at one sum of 100 arrays as at 4 of 25 that are summed afterwards.
     """
-    numbers = range(x.shape[-2])
-    return functools.reduce(operator.add, (_slid(weights[..., c, :], x[..., c, :]) for c in numbers))
+    parts = (_slid(weights[..., c, :], x[..., c, :]) for c in range(x.shape[-2]))
+    return functools.reduce(operator.add, parts)
 
 
 def _forward(weights: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
