@@ -638,7 +638,7 @@ class EventEncoding(FixedIds):
     def grammar(self, batch: int) -> np.ndarray:
         """See Encoding: the last id, its Position (-1: none in this bar), the bar's length in
         points of the grid, and the last pitch there (-1: none; of drums 128 more); then of each
-        pitch how many points its note goes on, or, 0 or less, how long ago it ended; how many such
+        pitch how many points its last note goes on, or, 0 or less, how long ago it ended; how many such
         notes there are; and how many there were when last any sounded before this place.
         """
         start = np.zeros((batch, _BEFORE + _PITCHES), np.int32)
@@ -671,7 +671,8 @@ class EventEncoding(FixedIds):
         before = xp.where(longest > 0, is_last * now, state[:, _BEFORE:])
         now = xp.where(left > 0, now, 0)
         is_new = (kind == _DURATION)[:, None] & (xp.arange(_PITCHES) == state[:, 3:4])
-        left = xp.where(is_new, value[:, None], left)
+        # Of a unison the longer note: where it ends, the pitch ends.
+        left = xp.where(is_new, xp.maximum(value[:, None], left), left)
         now = now + is_new
         after = [xp.stack([ids, place, length, pitch], axis=1), left, now, before]
         after = xp.concat([part.astype(state.dtype) for part in after], axis=1)
@@ -692,15 +693,18 @@ class EventEncoding(FixedIds):
         return allowed & (((kinds != _PITCH) & (kinds != _DRUM)) | going_up)
 
     def crowds(self, state: Array, most: Any) -> Array:
-        """See Encoding: notes, and places in the bar at which there is no room for one."""
+        """See Encoding: notes, and places in the bar at which there is no room for one. A unison is
+        two notes.
+        """
         xp, known = state.__array_namespace__(), self._ids
         kinds, values = xp.asarray(known.kinds), xp.asarray(known.values.astype(np.int32))
-        left = state[:, _LEFT:_NOW]
+        left, now = state[:, _LEFT:_NOW], state[:, _NOW:_BEFORE]
         places = np.arange(known.bar_points(self.resolution).max())
         passed = xp.maximum(xp.asarray(places) - xp.maximum(state[:, 1:2], 0), 0)
-        full = (left[:, None] > passed[..., None]).sum(-1) >= most  # [B, places]
+        still = xp.where(left[:, None] > passed[..., None], now[:, None], 0)  # [B, places, 128]
+        full = still.sum(-1) >= most
         first = _PROGRAM if self.instruments else _PITCH
-        begins = (kinds == first) & (values != DRUMS) & ((left > 0).sum(-1) >= most)[:, None]
+        begins = (kinds == first) & (values != DRUMS) & (now.sum(-1) >= most)[:, None]
         return begins | ((kinds == _POSITION) & full[:, xp.clip(values, 0, len(places) - 1)])
 
     def context(self, state: Array) -> Context:

@@ -761,7 +761,8 @@ def test_the_context_is_what_sounds_where_the_next_event_comes(encoding):
         ends = np.full(128, -9999)
         for at, lasts in zip(reading.notes, reading.durations, strict=True):
             if names[elements[at]].startswith("Pitch_"):
-                ends[int(encoding._ids.values[elements[at]])] = reading.onsets[at] + lasts
+                pitch = int(encoding._ids.values[elements[at]])
+                ends[pitch] = max(ends[pitch], reading.onsets[at] + lasts)
         sounds, left = ends > now, ends - now
         planes = context.pitches[0]
         np.testing.assert_array_equal(planes[0], sounds)
@@ -860,3 +861,9 @@ def test_no_more_notes_at_once_than_allowed():
     assert crowds("Position_6", 1)
     assert not crowds("Position_12", 1)
     assert not crowds("Bar_None", 1)
+    # A unison is two notes, and lasts as long as the longer.
+    for text in ("Pitch_60", "Duration_0.3.12"):
+        state = encoding.read(state, np.array([known[text]]))
+    assert crowds("Pitch_67", 3)
+    assert not crowds("Pitch_67", 4)
+    assert crowds("Position_6", 2)

@@ -102,7 +102,7 @@ READERS.events = class {
   }
 
   crowds(id, most) {
-    const soundAfter = (points) => this.left.filter((left) => left > points).length;
+    const soundAfter = (points) => this.now.filter((pitch) => this.left[pitch] > points).length;
     if (this.kinds[id] === this.kind.Pitch) return soundAfter(0) >= most;
     return this.kinds[id] === this.kind.Position && soundAfter(this.values[id] - Math.max(this.position, 0)) >= most;
   }
@@ -140,7 +140,7 @@ READERS.events = class {
     } else if (kind === this.kind.Velocity) {
       this.velocity = value;
     } else if (kind === this.kind.Duration && this.pitch >= 0) {
-      this.left[this.pitch] = value;
+      this.left[this.pitch] = Math.max(value, this.left[this.pitch]);
       this.now = [...this.now, this.pitch].sort((a, b) => a - b);
       notes.push({ start: this.time, end: this.time + this.unitsOf(value), pitch: this.pitch, velocity: this.velocity });
     }
