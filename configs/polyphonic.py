@@ -96,7 +96,7 @@ def musedata_events(config: Config) -> None:
     events(config)
     config.model.hidden_size = 512
     config.model.dropout = 0.2
-    config.train.epochs = 18
+    config.train.epochs = 12
 
 
 def tiny(config: Config) -> None:
