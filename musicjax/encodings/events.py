@@ -638,8 +638,8 @@ class EventEncoding(FixedIds):
     def grammar(self, batch: int) -> np.ndarray:
         """See Encoding: the last id, its Position (-1: none in this bar), the bar's length in
         points of the grid, and the last pitch there (-1: none; of drums 128 more); then of each
-        pitch how many points its last note goes on, or, 0 or less, how long ago it ended; how many such
-        notes there are; and how many there were when last any sounded before this place.
+        pitch how many points its last note goes on, or, 0 or less, how long ago it ended; how many
+        such notes there are; and how many there were when last any sounded before this place.
         """
         start = np.zeros((batch, _BEFORE + _PITCHES), np.int32)
         start[:, [1, 3]] = -1
