@@ -58,9 +58,9 @@ _NUMERATORS = {4: 8, 8: 12}  # the vocabulary's meters: 1/4 to 8/4, 1/8 to 12/8
 _METERS = [(n, below) for below, most in _NUMERATORS.items() for n in range(1, most + 1)]
 _QPM_RANGE = (20, 400)
 _PITCHES = 128
-# Of a state of the grammar: from here on, what is left of each pitch's note, how many voices sing
-# it, and how many did before.
-_LEFT, _NOW, _BEFORE = 4, 4 + 128, 4 + 2 * 128
+# Of a state of the grammar: from here on, what is left of each pitch's note, and of the shorter one
+# of a unison, and how many voices sang it before.
+_LEFT, _SHORTER, _BEFORE = 4, 4 + 128, 4 + 2 * 128
 _VOICES = 12  # that are followed, from below
 _FORGOTTEN = -(1 << 12)  # points; notes that ended longer ago are alike
 _NEAR = 2  # beats to either side in which a context tells when a note ends
@@ -639,11 +639,12 @@ class EventEncoding(FixedIds):
         """See Encoding: the last id, its Position (-1: none in this bar), the bar's length in
         points of the grid, and the last pitch there (-1: none; of drums 128 more); then of each
         pitch how many points its last note goes on, or, 0 or less, how long ago it ended; how many
-        such notes there are; and how many there were when last any sounded before this place.
+        the other note of a unison does, which ends no later, or 0; and how many notes there were
+        when last any sounded before this place.
         """
         start = np.zeros((batch, _BEFORE + _PITCHES), np.int32)
         start[:, [1, 3]] = -1
-        start[:, _LEFT:_NOW] = _FORGOTTEN
+        start[:, _LEFT:_SHORTER] = _FORGOTTEN
         return start
 
     def read(self, state: Array, ids: Array) -> Array:
@@ -662,19 +663,20 @@ class EventEncoding(FixedIds):
         was, whole = xp.maximum(state[:, 1], 0), state[:, 2]
         to_line = xp.where(whole > 0, whole - was, _LONG)
         passed = xp.where(kind == _BAR, to_line, xp.where(kind == _POSITION, value - was, 0))
-        passed, lasted = xp.maximum(passed, 0)[:, None], state[:, _LEFT:_NOW]
-        left = xp.maximum(lasted - passed, _FORGOTTEN)
-        now = state[:, _NOW:_BEFORE]
+        passed, lasted = xp.maximum(passed, 0)[:, None], state[:, _LEFT:_SHORTER]
+        shorter = state[:, _SHORTER:_BEFORE]
         # The notes that sounded until now, or, before a rest, until it began.
         longest = xp.minimum(passed, lasted.max(-1, keepdims=True))
-        is_last = (longest > 0) & (lasted >= longest)
-        before = xp.where(longest > 0, is_last * now, state[:, _BEFORE:])
-        now = xp.where(left > 0, now, 0)
+        sang = (lasted >= longest).astype(xp.int32) + (shorter >= longest)
+        before = xp.where(longest > 0, sang, state[:, _BEFORE:])
+        left = xp.maximum(lasted - passed, _FORGOTTEN)
+        shorter = xp.maximum(shorter - passed, 0)
+        # A note that joins one of its pitch: of three the two longest are followed.
         is_new = (kind == _DURATION)[:, None] & (xp.arange(_PITCHES) == state[:, 3:4])
-        # Of a unison the longer note: where it ends, the pitch ends.
-        left = xp.where(is_new, xp.maximum(value[:, None], left), left)
-        now = now + is_new
-        after = [xp.stack([ids, place, length, pitch], axis=1), left, now, before]
+        value = value[:, None]
+        shorter = xp.where(is_new, xp.maximum(xp.minimum(left, value), shorter), shorter)
+        left = xp.where(is_new, xp.maximum(left, value), left)
+        after = [xp.stack([ids, place, length, pitch], axis=1), left, shorter, before]
         after = xp.concat([part.astype(state.dtype) for part in after], axis=1)
         return xp.where((ids == 0)[:, None], state, after)
 
@@ -694,18 +696,19 @@ class EventEncoding(FixedIds):
 
     def crowds(self, state: Array, most: Any) -> Array:
         """See Encoding: notes, and places in the bar at which there is no room for one. A unison is
-        two notes.
+        two notes; a third of its pitch is one too many.
         """
         xp, known = state.__array_namespace__(), self._ids
         kinds, values = xp.asarray(known.kinds), xp.asarray(known.values.astype(np.int32))
-        left, now = state[:, _LEFT:_NOW], state[:, _NOW:_BEFORE]
+        notes = state[:, _LEFT:_BEFORE]  # of unisons both
         places = np.arange(known.bar_points(self.resolution).max())
         passed = xp.maximum(xp.asarray(places) - xp.maximum(state[:, 1:2], 0), 0)
-        still = xp.where(left[:, None] > passed[..., None], now[:, None], 0)  # [B, places, 128]
-        full = still.sum(-1) >= most
+        full = (notes[:, None] > passed[..., None]).sum(-1) >= most  # [B, places]
         first = _PROGRAM if self.instruments else _PITCH
-        begins = (kinds == first) & (values != DRUMS) & (now.sum(-1) >= most)[:, None]
-        return begins | ((kinds == _POSITION) & full[:, xp.clip(values, 0, len(places) - 1)])
+        begins = (kinds == first) & (values != DRUMS) & ((notes > 0).sum(-1) >= most)[:, None]
+        third = (kinds == _PITCH) & (notes[:, _PITCHES:] > 0)[:, xp.clip(values, 0, _PITCHES - 1)]
+        no_room = full[:, xp.clip(values, 0, len(places) - 1)]
+        return begins | third | ((kinds == _POSITION) & no_room)
 
     def context(self, state: Array) -> Context:
         """See Encoding. Of each pitch, whatever the instrument: whether it sounds; for how much of
@@ -717,8 +720,9 @@ class EventEncoding(FixedIds):
         last of them ends (the last number: at the bar line, or later); and the Position.
         """
         xp, points = state.__array_namespace__(), _NEAR * self.resolution
-        left, now = state[..., _LEFT:_NOW], state[..., _NOW:_BEFORE]
-        before = state[..., _BEFORE:]
+        left, shorter = state[..., _LEFT:_SHORTER], state[..., _SHORTER:_BEFORE]
+        before, notes = state[..., _BEFORE:], state[..., _LEFT:_BEFORE]
+        now = (left > 0).astype(xp.int32) + (shorter > 0)
         place, length, last = (state[..., i, None] for i in (1, 2, 3))
         sounding, line = left > 0, int(self._ids.bar_points(self.resolution).max())
         pitches = [
@@ -728,7 +732,7 @@ class EventEncoding(FixedIds):
             (last >= 0) & (last % _PITCHES == xp.arange(_PITCHES)),
             xp.clip(1 + left / (_LATELY * self.resolution), 0, 1),
         ]
-        first_end = xp.where(sounding, left, _LONG).min(-1, keepdims=True)
+        first_end = xp.where(notes > 0, notes, _LONG).min(-1, keepdims=True)
         others = []
         for voices in (now, before):
             count = xp.minimum(voices.sum(-1, keepdims=True), _MOST_TOLD)

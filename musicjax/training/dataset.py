@@ -75,17 +75,16 @@ class Examples:
         element = corpus.encoding.element
         lengths = np.array([song.length for song in songs], np.int64)
         self._starts = None  # of each example, where they are not computed
-        self._tiles = None  # of each song, that an epoch takes
+        self._tiled = settings.starts == "tiles" and training
         if settings.starts == "all":
             # Without padding the first example predicts the song's last of W + 1 elements.
             counts = lengths if model.pad else np.maximum(lengths - window, 0)
             self.short_songs = int((counts == 0).sum())
             self._first_start = 1 - window if model.pad else 1
-        elif settings.starts == "tiles" and training:
-            # As many as cover a song, from `offset` elements before it on.
+        elif self._tiled:
+            counts = np.maximum(lengths - window, 0) + 1
             self.short_songs = 0
-            self._tiles = np.where(lengths > window, -(-(lengths - 1) // window) + 1, 1)
-            counts = np.where(lengths > window, self._tiles * window, 1)
+            self._first_start = 0
         else:
             self.short_songs = int((lengths < window).sum())
             if settings.short_songs == "leave_out":
@@ -108,8 +107,8 @@ class Examples:
             self.per_epoch = len(self)
         elif settings.starts == "all":
             self.per_epoch = max(len(self) // settings.stride, 1)
-        elif self._tiles is not None:
-            self.per_epoch = int(self._tiles.sum())
+        elif self._tiled:
+            self.per_epoch = int(-(-np.maximum(lengths, window).sum() // window))
         else:
             self.per_epoch = len(songs) * settings.per_song
 
@@ -131,22 +130,34 @@ class Examples:
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
         """int [per_epoch]: the examples that an epoch takes. With starts "all" every stride-th, and
-        the next epoch those beside them; with "tiles" those that cover each song from a drawn place
-        on; else `per_song` of each song, drawn.
+        the next epoch those beside them; with "tiles" what `_tiles` lays; else `per_song` of each
+        song, drawn.
         """
         settings, rng = self._settings, np.random.default_rng([seed, epoch])
         if settings.starts == "all":
             stride = settings.stride
             numbers = (np.arange(self.per_epoch) * stride + epoch % stride) % len(self)
-        elif self._tiles is not None:
-            tiles = self._tiles
-            offset = rng.integers(0, self.window, len(tiles)) * (tiles > 1)
-            first = self._ends - self._counts + offset * tiles
-            numbers = np.repeat(first - np.cumsum(tiles) + tiles, tiles) + np.arange(tiles.sum())
+        elif self._tiled:
+            numbers = self._tiles(rng)
         else:
             first = np.repeat(self._ends - self._counts, settings.per_song)
             numbers = first + rng.integers(np.repeat(self._counts, settings.per_song))
         return rng.permutation(numbers) if settings.shuffle else numbers
+
+    def _tiles(self, rng: np.random.Generator) -> np.ndarray:
+        """int [per_epoch]: windows laid one after another over all songs, from a drawn place on.
+
+        Each belongs to the song in which its middle is, and is moved to lie inside, so that none is
+        spent on what is before or after a song. One that is shorter takes the room of a window.
+        """
+        room = np.maximum(self._lengths, self.window)
+        songs = rng.permutation(len(room)) if self._settings.shuffle else np.arange(len(room))
+        ends = np.cumsum(room[songs])
+        middles = (rng.random() + np.arange(self.per_epoch)) * ends[-1] / self.per_epoch
+        at = np.searchsorted(ends, middles, side="right")
+        song = songs[at]
+        starts = (middles - (ends - room[songs])[at]).astype(np.int64) - self.window // 2
+        return (self._ends - self._counts)[song] + np.clip(starts, 0, self._counts[song] - 1)
 
     def place(self, number: int) -> tuple[SongRecord, int, int]:
         """An example's song, its first element there, and the one after its last."""
@@ -159,11 +170,7 @@ class Examples:
         song = np.searchsorted(self._ends, numbers, side="right")
         if self._starts is not None:
             return song, self._starts[numbers]
-        number = numbers - (self._ends - self._counts)[song]
-        if self._tiles is not None:
-            offset, tile = np.divmod(number, self._tiles[song])
-            return song, tile * self.window - offset
-        return song, self._first_start + number
+        return song, self._first_start + numbers - (self._ends - self._counts)[song]
 
     def locate(self, numbers: np.ndarray, rng: np.random.Generator | None = None) -> Arrays:
         """Where examples are.

@@ -833,6 +833,25 @@ def test_voices_are_counted_from_below():
     assert moves[[49, 62]].tolist() == [-1, 2]
     _, *counts = after(chord + "Position_24")
     assert counts == [0, 3]
+    # Of a unison each note ends by itself, and who sang the shorter sings on: both sang 50.
+    for lasting in (beat + "Pitch_50 Duration_2.0.12 ", " Duration_2.0.12 Pitch_50" + beat):
+        moves, *counts = after(f"{bar}Pitch_50{lasting}Pitch_64{beat}Position_12")
+        assert counts == [1, 3]
+        assert moves[[49, 52]].tolist() == [-1, 2]
+    moves, *counts = after(f"{bar}Pitch_50{beat}Pitch_50 Duration_2.0.12 Pitch_50{beat}Position_12")
+    assert counts == [1, 2]  # of three the two longest are followed
+
+
+def test_the_first_and_the_last_note_of_a_unison_end():
+    encoding = encoding_of(ends=True)
+    state = encoding.grammar(1)
+    text = "Bar_None TimeSig_4/4 Position_0 Pitch_50 Duration_1.0.12 Pitch_50 Duration_2.0.12"
+    for id in ids(text, ends=True):
+        state = encoding.read(state, np.array([id]))
+    counts, ends = np.split(encoding.context(state).others[0], [32])
+    assert counts.argmax() == 2
+    first, last, _ = np.split(ends, [len(ends) // 3 + 1, 2 * (len(ends) // 3 + 1)])
+    assert (first.argmax(), last.argmax()) == (12, 24)
 
 
 def test_ids_stand_for_pitches():
@@ -861,9 +880,11 @@ def test_no_more_notes_at_once_than_allowed():
     assert crowds("Position_6", 1)
     assert not crowds("Position_12", 1)
     assert not crowds("Bar_None", 1)
-    # A unison is two notes, and lasts as long as the longer.
-    for text in ("Pitch_60", "Duration_0.3.12"):
+    # A unison is two notes, each as long as it is, and not three.
+    for text in ("Pitch_60", "Duration_0.8.12"):
         state = encoding.read(state, np.array([known[text]]))
     assert crowds("Pitch_67", 3)
     assert not crowds("Pitch_67", 4)
+    assert crowds("Pitch_60", 4)
     assert crowds("Position_6", 2)
+    assert not crowds("Position_8", 2)

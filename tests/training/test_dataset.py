@@ -1,3 +1,4 @@
+import collections
 import dataclasses
 import itertools
 
@@ -202,17 +203,14 @@ def tiles_of(corpus, split="train", **changes):
     )
 
 
-def assert_predicts_each_element_once(corpus, examples, numbers):
-    """Of each song, whatever the examples' order."""
+def predicted_of(corpus, examples, numbers):
+    """The elements that examples predict, of each song, by its name."""
     seen = {}
     for number in np.asarray(numbers).tolist():
         batch = gather(examples, [number])
         song, start, _ = examples.place(number)
         ids = corpus.encoding.unpack(np.asarray(corpus.rows(song)))
         window, before, length = examples.window, int(batch["before"][0]), int(batch["length"][0])
-        if start >= song.length:  # an epoch has as many tiles, wherever the first begins
-            assert (before, length) == (0, 0)
-            continue
         inside = np.arange(start + before, start + length)
         # What is predicted is the song's, and so is the element before the first of it.
         np.testing.assert_array_equal(batch["elements"][0, 1 + before : 1 + length], ids[inside])
@@ -220,51 +218,66 @@ def assert_predicts_each_element_once(corpus, examples, numbers):
         whole = around[start + window : start + 2 * window + 1]
         np.testing.assert_array_equal(batch["elements"][0], whole)
         seen.setdefault(song.name, []).extend(inside.tolist())
-    lengths = {name: len(elements) for name, elements in seen.items()}
-    assert {name: sorted(elements) for name, elements in seen.items()} == {
-        name: list(range(length)) for name, length in lengths.items()
-    }
-    return lengths
+    return seen
+
+
+def assert_lie_inside(corpus, examples, numbers):
+    """Tiles: none is spent on what is around its song, and all but its ends is predicted."""
+    window, songs = examples.window, {song.name: song.length for song in corpus.split("train")}
+    assert len(numbers) == -(-sum(max(length, window) for length in songs.values()) // window)
+    assert len(numbers) == examples.per_epoch
+    for number in np.asarray(numbers).tolist():
+        song, start, _ = examples.place(number)
+        assert 0 <= start <= max(song.length - window, 0)
+    seen = predicted_of(corpus, examples, numbers)
+    for name, length in songs.items():
+        assert set(range(window // 2 + 1, length - window // 2)) <= set(seen[name])
+        assert length > window or set(seen[name]) == set(range(length))
 
 
 @pytest.mark.parametrize("window", [1, 7, 16, 50, 1000])
-def test_an_epoch_of_tiles_predicts_each_element_of_each_song_once(corpus, window):
+def test_tiles_lie_inside_their_songs_and_leave_out_only_ends(corpus, window):
     examples = tiles_of(corpus, window=window)
-    expected = {song.name: song.length for song in corpus.split("train")}
-    orders = []
-    for epoch in range(2 if window == 1 else 4):
-        orders.append(examples.order(5, epoch))
-        assert len(orders[-1]) == examples.per_epoch
-        assert assert_predicts_each_element_once(corpus, examples, orders[-1]) == expected
-    alike = window == 1 or window >= max(expected.values())
+    orders = [examples.order(5, epoch) for epoch in range(2 if window == 1 else 4)]
+    for order in orders:
+        assert_lie_inside(corpus, examples, order)
+    alike = window == 1 or window >= max(song.length for song in corpus.split("train"))
     assert alike == (sorted(orders[0].tolist()) == sorted(orders[1].tolist()))
 
 
-def test_tiles_begin_at_every_offset_over_the_epochs(corpus):
+def test_tiles_begin_everywhere_over_the_epochs_and_at_the_ends_most_often(corpus):
     examples = tiles_of(corpus, window=5)
-    starts = set()
-    for epoch in range(40):
+    first, epochs = corpus.split("train")[0], 60
+    starts = collections.Counter()
+    for epoch in range(epochs):
         places = [examples.place(number) for number in examples.order(0, epoch).tolist()]
-        starts |= {start for song, start, _ in places if song.name == places[0][0].name}
-    assert {start % 5 for start in starts} == set(range(5))
-    assert min(starts) == -4
+        starts.update(start for song, start, _ in places if song == first)
+    last = first.length - 5
+    assert set(starts) == set(range(last + 1))
+    assert epochs / 3 < starts[0] < epochs
+    assert epochs / 3 < starts[last] < epochs
 
 
 def test_tiles_without_shuffling_follow_one_another(corpus):
     examples = tiles_of(corpus, shuffle=False)
     places = [examples.place(number) for number in examples.order(0, 3).tolist()]
+    names = [song.name for song in corpus.split("train")]
+    assert list(dict.fromkeys(song.name for song, _, _ in places)) == names
     for (song, start, _), (after, then, _) in itertools.pairwise(places):
-        assert then == start + 16 if after == song else then <= 0
+        if after == song:
+            assert 0 < then - start <= 16
+        else:
+            assert then <= 8
+            assert start >= song.length - 16 - 8
 
 
 @pytest.mark.parametrize("quarters", [(4, 9, 20, 3), (1,), (4,), (8,)])
 def test_tiles_of_songs_as_long_as_a_window_shorter_and_longer(tmp_path, quarters):
     corpus, examples = state_examples(tmp_path, *quarters, starts="tiles")
     assert examples.short_songs == 0
-    lengths = {song.name: song.length for song in corpus.songs}
     for epoch in range(8):
         numbers = examples.order(1, epoch)
-        assert assert_predicts_each_element_once(corpus, examples, numbers) == lengths
+        assert_lie_inside(corpus, examples, numbers)
         positions = gather(examples, numbers)["positions"]
         for number, places in zip(numbers.tolist(), positions, strict=True):
             _, start, _ = examples.place(number)
@@ -275,8 +288,8 @@ def test_tiles_of_songs_as_long_as_a_window_shorter_and_longer(tmp_path, quarter
 def test_tiles_that_are_measured_predict_each_element_once(corpus, eval_window):
     examples = tiles_of(corpus, "test", eval_window=eval_window)
     assert examples.window == (eval_window or 16)
-    found = assert_predicts_each_element_once(corpus, examples, np.arange(len(examples)))
-    assert found == {song.name: song.length for song in corpus.split("test")}
+    found = predicted_of(corpus, examples, np.arange(len(examples)))
+    assert found == {song.name: [*range(song.length)] for song in corpus.split("test")}
     batches = list(ordered_batches(examples, 8))
     assert batches[0]["elements"].shape == (8, examples.window + 1)
     assert sum(batch["present"].sum() for batch in batches) == len(examples)

@@ -78,8 +78,8 @@ READERS.events = class {
     // kinds, values, bar_units, bar_points, points_per_beat, follow, kind (numbers by name)
     Object.assign(this, tables);
     this.left = new Array(128).fill(FORGOTTEN); // of each pitch points until its note ends, or since
-    this.now = []; // pitches that voices sing, the lowest first
-    this.before = []; // and sang, when last any sounded before this place
+    this.now = []; // notes that sound, [{pitch, left}], the lowest first
+    this.before = []; // pitches that voices sang, when last any sounded before this place
     this.last = 0;
     this.position = -1;
     this.points = 0; // of the bar
@@ -102,8 +102,10 @@ READERS.events = class {
   }
 
   crowds(id, most) {
-    const soundAfter = (points) => this.now.filter((pitch) => this.left[pitch] > points).length;
-    if (this.kinds[id] === this.kind.Pitch) return soundAfter(0) >= most;
+    const soundAfter = (points) => this.now.filter((note) => note.left > points).length;
+    if (this.kinds[id] === this.kind.Pitch) {
+      return soundAfter(0) >= most || this.now.filter((note) => note.pitch === this.values[id]).length > 1;
+    }
     return this.kinds[id] === this.kind.Position && soundAfter(this.values[id] - Math.max(this.position, 0)) >= most;
   }
 
@@ -141,7 +143,9 @@ READERS.events = class {
       this.velocity = value;
     } else if (kind === this.kind.Duration && this.pitch >= 0) {
       this.left[this.pitch] = Math.max(value, this.left[this.pitch]);
-      this.now = [...this.now, this.pitch].sort((a, b) => a - b);
+      const longestFirst = [...this.now, { pitch: this.pitch, left: value }].sort((a, b) => a.pitch - b.pitch || b.left - a.left);
+      // Of a pitch two are followed.
+      this.now = longestFirst.filter((note, i) => note.pitch !== longestFirst[i - 2]?.pitch);
       notes.push({ start: this.time, end: this.time + this.unitsOf(value), pitch: this.pitch, velocity: this.velocity });
     }
     return notes;
@@ -150,9 +154,9 @@ READERS.events = class {
   pass(points) {
     if (points <= 0) return;
     const longest = Math.min(points, Math.max(...this.left));
-    if (longest > 0) this.before = this.now.filter((pitch) => this.left[pitch] >= longest);
+    if (longest > 0) this.before = this.now.filter((note) => note.left >= longest).map((note) => note.pitch);
     this.left = this.left.map((left) => Math.max(left - points, FORGOTTEN));
-    this.now = this.now.filter((pitch) => this.left[pitch] > 0);
+    this.now = this.now.map(({ pitch, left }) => ({ pitch, left: left - points })).filter((note) => note.left > 0);
   }
 
   // As in musicjax/encodings/events.py.
@@ -161,12 +165,8 @@ READERS.events = class {
     const lately = 16 * this.points_per_beat;
     const place = Math.max(this.position, 0);
     const line = Math.max(...this.bar_points);
-    let [sounding, first, last] = [0, Infinity, 0];
     this.left.forEach((left, pitch) => {
       if (left > 0) {
-        sounding += 1;
-        first = Math.min(first, left);
-        last = Math.max(last, left);
         add(pitch, 1);
         add(128 + pitch, Math.min(left / near, 1));
       } else if (left > -near) add(256 + pitch, 1 + left / near);
@@ -178,8 +178,9 @@ READERS.events = class {
       add(others + Math.min(voices.length, 15), 1);
       others += 16;
     }
-    for (const left of [first, last]) {
-      if (sounding) add(others + (place + left < this.points ? place + left : line), 1);
+    const lasts = this.now.map((note) => note.left);
+    for (const left of [Math.min(...lasts), Math.max(...lasts)]) {
+      if (lasts.length) add(others + (place + left < this.points ? place + left : line), 1);
       others += line + 1;
     }
     if (this.position >= 0) add(others + this.position, 1);
@@ -187,7 +188,7 @@ READERS.events = class {
 
   moves() {
     return this.left.map((_, pitch) => {
-      const voice = this.now.filter((other) => other <= pitch).length;
+      const voice = this.now.filter((note) => note.pitch <= pitch).length;
       return voice < Math.min(this.before.length, 12) ? pitch - this.before[voice] : null;
     });
   }
