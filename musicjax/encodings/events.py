@@ -59,12 +59,12 @@ _METERS = [(n, below) for below, most in _NUMERATORS.items() for n in range(1, m
 _QPM_RANGE = (20, 400)
 _PITCHES = 128
 # Of a state of the grammar: from here on, what is left of each pitch's note, and of the shorter one
-# of a unison, and how many voices sang it before.
-_LEFT, _SHORTER, _BEFORE = 4, 4 + 128, 4 + 2 * 128
+# of a unison, how many voices sang it before, and for how long it was heard.
+_LEFT, _SHORTER, _BEFORE, _HEARD, _PASSED = 4, 4 + 128, 4 + 2 * 128, 4 + 3 * 128, 4 + 4 * 128
 _VOICES = 12  # that are followed, from below
 _FORGOTTEN = -(1 << 12)  # points; notes that ended longer ago are alike
 _NEAR = 2  # beats to either side in which a context tells when a note ends
-_LATELY = 16  # beats back to which it tells what has sounded
+_BEGINNING = 8  # beats in which it learns how much of the music each pitch sounds in
 _MOST_TOLD = 15  # notes at once
 _MOST_REPORTED = 1000  # songs, evenly spread, that a report reads
 _KINDS = (
@@ -639,10 +639,11 @@ class EventEncoding(FixedIds):
         """See Encoding: the last id, its Position (-1: none in this bar), the bar's length in
         points of the grid, and the last pitch there (-1: none; of drums 128 more); then of each
         pitch how many points its last note goes on, or, 0 or less, how long ago it ended; how many
-        the other note of a unison does, which ends no later, or 0; and how many notes there were
-        when last any sounded before this place.
+        the other note of a unison does, which ends no later, or 0; how many notes there were when
+        last any sounded before this place; and for how many points it has sounded; and, last, how
+        many points have passed.
         """
-        start = np.zeros((batch, _BEFORE + _PITCHES), np.int32)
+        start = np.zeros((batch, _PASSED + 1), np.int32)
         start[:, [1, 3]] = -1
         start[:, _LEFT:_SHORTER] = _FORGOTTEN
         return start
@@ -659,16 +660,17 @@ class EventEncoding(FixedIds):
         begins = (kind == _BAR) | (kind == _POSITION) | (kind == _PROGRAM)
         value = xp.where(kind == _DRUM, value + _PITCHES, value)
         pitch = xp.where(begins, -1, xp.where(is_pitch, value, state[:, 3]))
+        lasted, shorter = state[:, _LEFT:_SHORTER], state[:, _SHORTER:_BEFORE]
         # Where a bar's meter was not read, notes are taken to end with it.
         was, whole = xp.maximum(state[:, 1], 0), state[:, 2]
-        to_line = xp.where(whole > 0, whole - was, _LONG)
+        to_line = xp.where(whole > 0, whole - was, lasted.max(-1))
         passed = xp.where(kind == _BAR, to_line, xp.where(kind == _POSITION, value - was, 0))
-        passed, lasted = xp.maximum(passed, 0)[:, None], state[:, _LEFT:_SHORTER]
-        shorter = state[:, _SHORTER:_BEFORE]
+        passed = xp.maximum(passed, 0)[:, None]
         # The notes that sounded until now, or, before a rest, until it began.
         longest = xp.minimum(passed, lasted.max(-1, keepdims=True))
         sang = (lasted >= longest).astype(xp.int32) + (shorter >= longest)
-        before = xp.where(longest > 0, sang, state[:, _BEFORE:])
+        before = xp.where(longest > 0, sang, state[:, _BEFORE:_HEARD])
+        heard = state[:, _HEARD:_PASSED] + xp.clip(lasted, 0, passed)
         left = xp.maximum(lasted - passed, _FORGOTTEN)
         shorter = xp.maximum(shorter - passed, 0)
         # A note that joins one of its pitch: of three the two longest are followed.
@@ -676,7 +678,8 @@ class EventEncoding(FixedIds):
         value = value[:, None]
         shorter = xp.where(is_new, xp.maximum(xp.minimum(left, value), shorter), shorter)
         left = xp.where(is_new, xp.maximum(left, value), left)
-        after = [xp.stack([ids, place, length, pitch], axis=1), left, shorter, before]
+        last = xp.stack([ids, place, length, pitch], axis=1)
+        after = [last, left, shorter, before, heard, state[:, _PASSED:] + passed]
         after = xp.concat([part.astype(state.dtype) for part in after], axis=1)
         return xp.where((ids == 0)[:, None], state, after)
 
@@ -713,15 +716,17 @@ class EventEncoding(FixedIds):
     def context(self, state: Array) -> Context:
         """See Encoding. Of each pitch, whatever the instrument: whether it sounds; for how much of
         the next two beats; for how little of the last two it has not, if it sounds no more; whether
-        it is the last that was written at this Position; and how lately it sounded, from 1, now, to
-        0, sixteen beats ago: the scale and the register. Voices are counted from below: the
-        second note is sung by who sang the second of the notes before. The others are one-hot: how
+        it is the last that was written at this Position; and, as a square root, in how much of the
+        music so far it sounded, the scale and the register, of which the first beats say little.
+        Voices are counted from below: the second note is sung by who sang the second of the notes
+        before. The others are one-hot: how
         many notes sound, and how many did before; the places in the bar at which the first and the
         last of them ends (the last number: at the bar line, or later); and the Position.
         """
         xp, points = state.__array_namespace__(), _NEAR * self.resolution
         left, shorter = state[..., _LEFT:_SHORTER], state[..., _SHORTER:_BEFORE]
-        before, notes = state[..., _BEFORE:], state[..., _LEFT:_BEFORE]
+        before, notes = state[..., _BEFORE:_HEARD], state[..., _LEFT:_BEFORE]
+        heard, passed = state[..., _HEARD:_PASSED], state[..., _PASSED:]
         now = (left > 0).astype(xp.int32) + (shorter > 0)
         place, length, last = (state[..., i, None] for i in (1, 2, 3))
         sounding, line = left > 0, int(self._ids.bar_points(self.resolution).max())
@@ -730,7 +735,7 @@ class EventEncoding(FixedIds):
             xp.clip(left / points, 0, 1),
             xp.where(sounding, 0, xp.clip(1 + left / points, 0, 1)),
             (last >= 0) & (last % _PITCHES == xp.arange(_PITCHES)),
-            xp.clip(1 + left / (_LATELY * self.resolution), 0, 1),
+            xp.sqrt(heard / (passed + _BEGINNING * self.resolution)),
         ]
         first_end = xp.where(notes > 0, notes, _LONG).min(-1, keepdims=True)
         others = []

@@ -79,6 +79,8 @@ READERS.events = class {
     Object.assign(this, tables);
     this.left = new Array(128).fill(FORGOTTEN); // of each pitch points until its note ends, or since
     this.now = []; // notes that sound, [{pitch, left}], the lowest first
+    this.heard = new Array(128).fill(0); // for how many points each pitch has sounded
+    this.passed = 0; // points
     this.before = []; // pitches that voices sang, when last any sounded before this place
     this.last = 0;
     this.position = -1;
@@ -124,7 +126,7 @@ READERS.events = class {
     this.last = id;
     const was = Math.max(this.position, 0);
     if (kind === this.kind.Bar) {
-      this.pass(this.points ? this.points - was : Infinity);
+      this.pass(this.points ? this.points - was : Math.max(...this.left));
       this.barStart += this.barUnits;
       this.time = this.barStart;
       this.barUnits = 0;
@@ -155,6 +157,8 @@ READERS.events = class {
     if (points <= 0) return;
     const longest = Math.min(points, Math.max(...this.left));
     if (longest > 0) this.before = this.now.filter((note) => note.left >= longest).map((note) => note.pitch);
+    this.passed += points;
+    this.heard = this.heard.map((heard, pitch) => heard + Math.max(Math.min(this.left[pitch], points), 0));
     this.left = this.left.map((left) => Math.max(left - points, FORGOTTEN));
     this.now = this.now.map(({ pitch, left }) => ({ pitch, left: left - points })).filter((note) => note.left > 0);
   }
@@ -162,7 +166,7 @@ READERS.events = class {
   // As in musicjax/encodings/events.py.
   context(add) {
     const near = 2 * this.points_per_beat;
-    const lately = 16 * this.points_per_beat;
+    const most = this.passed + 8 * this.points_per_beat;
     const place = Math.max(this.position, 0);
     const line = Math.max(...this.bar_points);
     this.left.forEach((left, pitch) => {
@@ -170,7 +174,7 @@ READERS.events = class {
         add(pitch, 1);
         add(128 + pitch, Math.min(left / near, 1));
       } else if (left > -near) add(256 + pitch, 1 + left / near);
-      if (left > -lately) add(512 + pitch, Math.min(1 + left / lately, 1));
+      if (this.heard[pitch]) add(512 + pitch, Math.sqrt(this.heard[pitch] / most));
     });
     if (this.pitch >= 0) add(384 + this.pitch, 1);
     let others = 640;
