@@ -14,8 +14,8 @@ def get_train() -> ConfigDict:
     train.ema = 0.0  # such as 0.99: the weights' moving average is measured and saved; 0: none
     train.init_from = ""  # work dir of another run, whose weights are the beginning
     train.batch_size = 10  # examples of a training step
-    # Where in a song examples begin: all (at every element), tiles (one after another, from a place
-    # that each epoch draws), beginning, or bars (an epoch draws bar lines of each song).
+    # Where in a song examples begin: all (at every element), tiles (one after another inside of the
+    # song, from a place that each epoch draws), beginning, or bars (an epoch draws bar lines).
     train.starts = "all"
     train.stride = 1  # of "all": an epoch takes every stride-th example, the next those beside them
     train.per_song = 1  # of "beginning" and "bars": examples of each song in an epoch

@@ -84,7 +84,10 @@ def best(config: Config) -> None:
     data.longest_note = 0
     data.longest_silence = 4
     config.model = get_causal_lstm()
+    config.model.window = 32  # a window as long as the song would be the same in each epoch
+    config.model.input_dropout = 0.4
     config.train = get_causal_train()
+    config.train.batch_size = 8
     config.train.epochs = 30
 
 
