@@ -275,6 +275,12 @@ class Encoding(Protocol):
         """bool [...]: what comes where a song has ended, and nowhere else; of numpy or jax."""
         return elements[(..., *[0] * len(self.shape))] < 0
 
+    def whole(self, elements: np.ndarray) -> np.ndarray:
+        """Elements [T, ...] of a piece that was cut, but for a last time of which not all may have
+        been said, such as a chord's lower notes alone. Where nothing else was said, all of them.
+        """
+        return elements
+
     def resumed(self, elements: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, int]:
         """Elements that go on from others, with what they need to stand alone.
 

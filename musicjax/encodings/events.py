@@ -635,6 +635,13 @@ class EventEncoding(FixedIds):
         """See Encoding: EOS is."""
         return elements.__array_namespace__().asarray(self._ids.kinds == _EOS)[elements]
 
+    def whole(self, elements: np.ndarray) -> np.ndarray:
+        """See Encoding: until the last note before the last Bar or Position."""
+        kinds = self._ids.kinds[elements]
+        last = np.flatnonzero((kinds == _BAR) | (kinds == _POSITION)).max(initial=0)
+        said = np.flatnonzero(kinds[:last] == _DURATION)
+        return elements[: said[-1] + 1] if len(said) else elements
+
     def grammar(self, batch: int) -> np.ndarray:
         """See Encoding: the last id, its Position (-1: none in this bar), the bar's length in
         points of the grid, and the last pitch there (-1: none; of drums 128 more); then of each

@@ -170,7 +170,7 @@ def continue_songs(
     )
     return [
         _piece(
-            _until_end(np.asarray(made[i, : int(count)]), encoding),
+            _finished(np.asarray(made[i, : int(count)]), encoding),
             encoding,
             corpus.manifest,
             primes[i],
@@ -279,10 +279,10 @@ def _seeds(options: Options) -> list[int]:
     return list(range(options.seed, options.seed + options.num))
 
 
-def _until_end(elements: np.ndarray, encoding: Encoding) -> np.ndarray:
-    """Elements until a song ends."""
+def _finished(elements: np.ndarray, encoding: Encoding) -> np.ndarray:
+    """Elements until a song ends, or else until the last chord that is surely whole."""
     is_end = encoding.is_end(elements)
-    return elements[: int(is_end.argmax()) + 1] if is_end.any() else elements
+    return elements[: int(is_end.argmax()) + 1] if is_end.any() else encoding.whole(elements)
 
 
 def _units(seconds: float, qpm: float, encoding: Encoding) -> int:

@@ -859,6 +859,21 @@ def test_the_first_and_the_last_note_of_a_unison_end():
     assert (first.argmax(), last.argmax()) == (12, 24)
 
 
+def test_a_piece_that_was_cut_is_whole_without_its_last_chord():
+    encoding = encoding_of(ends=True)
+    bar = "Bar_None TimeSig_4/4 Position_0 "
+    chord = "Pitch_50 Duration_1.0.12 Pitch_64 Duration_1.0.12"
+    for cut in ("Position_12 Pitch_50 Duration_1.0.12", "Position_12 Pitch_50", "Position_12"):
+        whole = encoding.whole(np.array(ids(f"{bar}{chord} {cut}", ends=True)))
+        assert encoding.text(whole) == bar + chord
+    for cut in ("Bar_None", "Bar_None TimeSig_3/4"):
+        whole = encoding.whole(np.array(ids(f"{bar}{chord} {cut}", ends=True)))
+        assert encoding.text(whole) == bar + chord
+    for alone in (bar + chord, bar, chord, ""):
+        elements = np.array(ids(alone, ends=True), np.int32)
+        np.testing.assert_array_equal(encoding.whole(elements), elements)
+
+
 def test_ids_stand_for_pitches():
     for encoding in ENCODINGS:
         pitches = encoding.id_pitches

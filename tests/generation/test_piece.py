@@ -123,7 +123,9 @@ def test_a_piece_of_events_ends_where_its_model_ends_it(events):
     assert any(piece.ended for piece in pieces)
     short = generate(events, Options(num=8, length=40, min_quarters=999, seed=3))
     assert not any(piece.ended for piece in short)
-    assert {int(piece.metrics["elements"]) >= 40 for piece in short} == {True}
+    for piece in short:  # a chord that 40 events cut is left out
+        assert 20 < piece.metrics["elements"] < 60
+        assert "Duration" in piece.text.split()[-1]
 
 
 def test_a_piece_carries_its_metrics(tokens, tied):
