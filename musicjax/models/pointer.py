@@ -145,8 +145,10 @@ class Pointer(nnx.Module):
         ago = times[:, :, None] - key_times[:, None, :]
         quarters, rest = jnp.divmod(ago, self.units_per_quarter)
         distance = jnp.where(rest == 0, jnp.clip(quarters, 0, _FURTHEST), _FURTHEST + 1)
-        score = jnp.einsum("btd,bsd->bts", query, keys) + self.distance[...][distance]
-        score += self.matched[...][jnp.minimum(matches, _LONGEST)]
+        # Both in one look-up, whose gradient a CPU adds up number by number.
+        known = (self.distance[...][:, None] + self.matched[...]).ravel()
+        which = distance * (_LONGEST + 1) + jnp.minimum(matches, _LONGEST)
+        score = jnp.einsum("btd,bsd->bts", query, keys) + known[which]
         score = jnp.where(allowed, score, _NEVER)
         sentinel = (query @ self.sentinel[...] + self.bias[...])[..., None]
         shares = jax.nn.log_softmax(jnp.concatenate([score, sentinel], axis=-1), axis=-1)
