@@ -4,7 +4,7 @@
 
 is Bach's chorales with all four voices, on sixteenths. Variants, after a colon:
 
-    quick   of fewer epochs, without the pointer: four voices, 0.78 nats an event
+    quick   of fewer epochs, without the pointer: four voices, 0.77 nats an event
             (Kneser-Ney 1.50)
     large   larger, for hundreds of songs: POP909's piano, 0.74 nats an event (Kneser-Ney 1.98,
             the longest match in the song 1.18)

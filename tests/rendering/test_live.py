@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from browser import CHROMIUM, Browser
-from conftest import load_config, model_of, random_song
+from conftest import load_config, make_song, make_track, model_of, random_song
 
 import musicjax
 from musicjax import readymade
 from musicjax.encodings import make_encoding
+from musicjax.encodings.base import NO_VOICE
 from musicjax.errors import InputError
 from musicjax.generation import live as live_pages
 from musicjax.generation.options import Options
@@ -104,6 +105,45 @@ def test_a_causal_lstm_has_musicjaxs_logits(browser, tmp_path, name, variant, ch
     found = browser.run(f"musicjax.trace({ids[0].tolist()}, {places[0].tolist()})")
     close(np.array(found)[:, 1:], logits(params)[:, 1:])
     assert browser.errors == []
+
+
+def test_unisons_have_musicjaxs_context(browser, page):
+    """Of two notes, of three, and in the next bar; and whether there is room for more."""
+    config = load_config("tiny", "events")
+    unisons = [
+        (0, 480, 50),
+        (0, 240, 50),
+        (0, 960, 50),
+        (0, 480, 64),
+        (480, 2400, 64),
+        (480, 240, 64),
+    ]
+    song = make_song(make_track([*unisons, (960, 240, 52), (2160, 240, 47), (2160, 240, 47)]))
+    encoding = musicjax.get_encoding(config, [song])
+    elements = musicjax.encode_song(song, encoding).elements
+    browser.open(page)
+    found = browser.run(
+        f"const reader = new READERS.events({json.dumps(encoding.live())}), found = [];"
+        f"for (const element of {elements.tolist()}) {{"
+        "  reader.read(element);"
+        "  const context = [];"
+        "  reader.context((number, value) => context.push([number, value]));"
+        "  const crowds = reader.kinds.map((_, id) => reader.crowds(id, 3));"
+        "  found.push([context, reader.moves(), crowds]); }"
+        "found"
+    )
+    state = encoding.grammar(1)
+    for element, (told, moves, crowds) in zip(elements, found, strict=True):
+        state = encoding.read(state, np.array([element]))
+        context = encoding.context(state)
+        numbers = np.zeros(context.pitches.size + context.others.size)
+        for number, value in told:
+            numbers[number] += value
+        expected = np.concatenate([context.pitches.ravel(), context.others.ravel()])
+        np.testing.assert_allclose(numbers, expected, atol=1e-6)
+        none = [NO_VOICE if move is None else move for move in moves]
+        np.testing.assert_array_equal(none, context.moves[0])
+        np.testing.assert_array_equal(crowds, encoding.crowds(state, 3)[0])
 
 
 @pytest.mark.parametrize("memory", [7, 100])
