@@ -265,11 +265,13 @@ class CausalLSTM(Categorical):
     # --- generation -----------------------------------------------------------------------------
 
     def plan(self, prime_length: int | None, length: int | None) -> tuple[int, int]:
-        """See Model: by default a window."""
-        return (
-            self.window if prime_length is None else prime_length,
-            self.encoding.usual_length if length is None else length,
-        )
+        """See Model: by default a window, for a pointer to copy from; without one at most a quarter
+        of what is usual for a piece.
+        """
+        usual = self.encoding.usual_length
+        if prime_length is None:
+            prime_length = self.window if self.settings.memory else min(self.window, usual // 4)
+        return prime_length, usual if length is None else length
 
     def prefill(self, params: Params, prime: jax.Array, positions: jax.Array) -> Carry:
         """See Model. Before the prime is id 0, as before a song."""
