@@ -94,9 +94,12 @@ def jsb_chorales_events(config: Config) -> None:
 
 def musedata_events(config: Config) -> None:
     events(config)
+    config.model.window = 1024
     config.model.hidden_size = 512
-    config.model.dropout = 0.2
-    config.train.epochs = 12
+    config.model.input_dropout = 0.2
+    config.model.dropout = 0.4
+    config.train.batch_size = 4
+    config.train.epochs = 14
 
 
 def tiny(config: Config) -> None:
