@@ -74,21 +74,21 @@ def events(config: Config) -> None:
     model.input_dropout = 0.1
     model.dropout = 0.3
     config.train = train
-    train.epochs = 10
+    train.epochs = 13
     train.batch_size = 8
     train.transpose_range = (-5, 6)
 
 
 def piano_midi_events(config: Config) -> None:
     events(config)
-    config.train.epochs = 30
+    config.train.epochs = 40
 
 
 def jsb_chorales_events(config: Config) -> None:
     events(config)
     config.data.transpose = True  # so few that they must not be spread over twelve keys
     config.model.dropout = 0.5
-    config.train.epochs = 20
+    config.train.epochs = 30
     config.train.transpose_range = (0, 0)
 
 
