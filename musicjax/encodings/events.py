@@ -669,12 +669,12 @@ class EventEncoding(FixedIds):
         pitch = xp.where(begins, -1, xp.where(is_pitch, value, state[:, 3]))
         lasted, shorter = state[:, _LEFT:_SHORTER], state[:, _SHORTER:_BEFORE]
         # Where a bar's meter was not read, notes are taken to end with it.
-        was, whole = xp.maximum(state[:, 1], 0), state[:, 2]
-        to_line = xp.where(whole > 0, whole - was, lasted.max(-1))
+        was, whole, final = xp.maximum(state[:, 1], 0), state[:, 2], lasted.max(-1)
+        to_line = xp.where(whole > 0, whole - was, final)
         passed = xp.where(kind == _BAR, to_line, xp.where(kind == _POSITION, value - was, 0))
         passed = xp.maximum(passed, 0)[:, None]
         # The notes that sounded until now, or, before a rest, until it began.
-        longest = xp.minimum(passed, lasted.max(-1, keepdims=True))
+        longest = xp.minimum(passed, final[:, None])
         sang = (lasted >= longest).astype(xp.int32) + (shorter >= longest)
         before = xp.where(longest > 0, sang, state[:, _BEFORE:_HEARD])
         heard = state[:, _HEARD:_PASSED] + xp.clip(lasted, 0, passed)
