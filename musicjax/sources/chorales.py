@@ -1,5 +1,6 @@
 """Bach's chorales, from the music21 package: no download. Of the 371 numbers in Riemenschneider's
-edition 21 repeat another, so that there are 350 songs.
+edition 21 repeat another, so that there are 350 songs. Of 18 with parts of instruments besides,
+which play along or between the lines, the choir alone is kept.
 
 They are read from MusicXML once, in parallel (less than a minute on two cores), and kept as MIDI
 files in the user's cache folder, one track a voice; from there they are a folder like any other.
@@ -16,6 +17,7 @@ import numpy as np
 from musicjax.errors import InputError
 from musicjax.music import midi
 from musicjax.music.song import KeySignature, Meter, Song, Tempo, Track
+from musicjax.music.track_selection import choose_part
 from musicjax.sources.base import SongFile, Source
 from musicjax.sources.folder import Folder
 from musicjax.system import cache, files, workers
@@ -23,7 +25,8 @@ from musicjax.system import cache, files, workers
 _TICKS_PER_QUARTER = 480
 _CHOIR_AAHS = 52
 _QPM = 80.0
-_RENDERING = 2  # raise it when the same score would give another file
+_CHOIR = "soprano|alto|tenor|bass"  # parts by their names, which three chorales do not have
+_RENDERING = 3  # raise it when the same score would give another file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +81,8 @@ def _render(names: list[str], target: Path) -> None:
 
     for name in names:
         song = song_from_score(corpus.parse(name))
+        choir, _ = choose_part(song, _CHOIR)
+        song = choir if choir.tracks else song
         midi.write_song(song, target / f"{name.removeprefix('bach/')}.mid")
 
 

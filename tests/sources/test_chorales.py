@@ -14,3 +14,13 @@ def test_they_have_four_voices_in_time(chorales):
     soprano = song.tracks[0]
     assert soprano.pitch[:4].tolist() == [67, 67, 74, 71]
     assert (soprano.onset_ticks[:4] // 480).tolist() == [0, 1, 3, 4]
+
+
+def test_the_choir_alone_is_kept(chorales):
+    tracks = {name: midi.read_song(path).tracks for name, path in chorales.items()}
+    # BWV 190.7 has three trumpets, timpani, oboes, strings and continuo besides; 27.6 two sopranos.
+    names = [track.name for track in tracks["bwv190.7.mid"]]
+    assert names == ["Soprano", "Alto", "Tenor", "Bass"]
+    assert {name: len(voices) for name, voices in tracks.items() if len(voices) != 4} == {
+        "bwv27.6.mid": 5
+    }
