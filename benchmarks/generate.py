@@ -61,7 +61,7 @@ def musicjax_runner(config, batch: int, tokens: int):
             np.zeros((batch, 1 + windows.shape[1] + 1), np.int32),
             np.ones(batch, np.int32),
             jax.vmap(jax.random.key)(jnp.arange(batch)),
-            options.sampling_settings(),
+            options.sampling_settings(model.encoding),
             np.int32(tokens),
             np.full(batch, 2**31 - 1, np.int32),
             rules=rules_for(model.encoding.kind),

@@ -79,7 +79,7 @@ def main() -> None:
                 positions,
                 np.full(pieces, 16, np.int32),
                 keys,
-                Options(max_notes=MAX_NOTES).sampling_settings(),
+                Options(max_notes=MAX_NOTES).sampling_settings(model.encoding),
                 np.int32(length),
                 np.full(pieces, 2**31 - 1, np.int32),
                 rules=rules_for(model.encoding.kind),

@@ -25,7 +25,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer("window", None, "Elements of an example; default: as trained.")
     flags.DEFINE_bool("music", False, "Generate pieces too, and compare them with the songs.")
     flags.DEFINE_integer("num", 32, "Pieces of --music.")
-    flags.DEFINE_float("temperature", Options.temperature, "Of --music.")
+    flags.DEFINE_float("temperature", Options.temperature, "Of --music; as of generate.")
     flags.DEFINE_integer("max_notes", Options.max_notes, "Of --music; as of generate.")
     flags.DEFINE_bool("json", False, "Print one JSON object instead of a table.")
 

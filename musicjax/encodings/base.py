@@ -130,6 +130,7 @@ class Encoding(Protocol):
         units_per_quarter: of time.
         unit_elements: whether each element lasts one unit.
         usual_length: elements of a piece of which no length is asked.
+        usual_temperature, usual_min_p: of Options, where neither is asked for.
         exact: whether a song on the grid can be decoded from its elements without a loss, so that
             nats of other such encodings can be compared with its own.
     """
@@ -140,6 +141,8 @@ class Encoding(Protocol):
     units_per_quarter: ClassVar[int]
     unit_elements: ClassVar[bool] = False
     usual_length: ClassVar[int] = 200
+    usual_temperature: ClassVar[float] = 1.0
+    usual_min_p: ClassVar[float] = 0.0
     exact: ClassVar[bool] = False
 
     @classmethod

@@ -241,6 +241,7 @@ class NoteStateEncoding(Encoding):
     element: ClassVar[str] = "step"
     units_per_quarter: ClassVar[int] = STEPS_PER_QUARTER
     unit_elements: ClassVar[bool] = True
+    usual_temperature: ClassVar[float] = 0.9
     exact: ClassVar[bool] = True
 
     lowest: int = setting(at_least(0))

@@ -141,10 +141,11 @@ def _with_length(path: Path, options: Options) -> Options:
 def _text(runs: Sequence[_Run], options: Options) -> str:
     models = {run.label for run in runs}
     given = "in what was given" if options.asks else "after its prime"
+    heat = "" if options.temperature is None else f"temperature {options.temperature:g}, "
     return (
         f"{sum(len(run.pieces) for run in runs)} pieces by {len(models)} "
         f"model{'s' * (len(models) != 1)}, each {given}, which is shown in grey; "
-        f"temperature {options.temperature:g}, {audio.synthesiser()}."
+        f"{heat}{audio.synthesiser()}."
     )
 
 

@@ -14,6 +14,7 @@ from musicjax.training.workdir import Trained
 
 _MOST_OPENINGS = 8
 _LONGEST_OPENING = 8  # quarters
+_RULES = ("max_rests", "max_repeats", "max_silence", "max_notes", "temperature", "min_p")
 
 
 def write_page(folder: str | Path, output: str | Path, options: Options) -> Path:
@@ -38,7 +39,7 @@ def write_page(folder: str | Path, output: str | Path, options: Options) -> Path
         for song in (songs[i * len(songs) // count] for i in range(count))
     ]
     tempos = [song.qpm for song in songs]
-    rules = options.sampling_settings(corpus.most_at_once)
+    rules = options.sampling_settings(encoding, corpus.most_at_once)
     title = f"{Path(folder).absolute().name}, live"
     size = sum(array.size for array in arrays.values())
     return live.write_page(
@@ -53,10 +54,7 @@ def write_page(folder: str | Path, output: str | Path, options: Options) -> Path
         settings={
             "units_per_quarter": encoding.units_per_quarter,
             "tempo": round(float(np.median(tempos))) if tempos else 120,
-            "rules": {
-                name: rules[name]
-                for name in ("max_rests", "max_repeats", "max_silence", "max_notes")
-            },
+            "rules": {name: rules[name] for name in _RULES},
             "reads_places": model.reads_positions,
             "transposed": bool(trained.config.data.transpose),
         },

@@ -78,6 +78,7 @@ RULES: Registry[SamplingRule] = Registry(
         "limit_repeats": _rule("limit_repeats", ("ids",), "max_repeats"),
         "limit_silence": _rule("limit_silence", ("matrix",), "max_silence"),
         "temperature": _rule("temperature", ("ids", "matrix"), "temperature"),
+        "drop_unlikely": _rule("drop_unlikely", ("ids",), "min_p"),
         "truncate": _rule("truncate", ("ids",), "top_k", "top_p"),
         "greedy": _rule("greedy", ("ids",), "temperature"),
         "limit_notes": _rule("limit_notes", ("matrix",), "max_notes"),
@@ -155,10 +156,17 @@ class Options:
         help="sample; greedy (the paper's: a temperature of 0); best_of_three (a top_k of 3); or "
         "predict, each step of a test song from its steps before (the paper's, of note states).",
     )
-    temperature: float = setting(
-        at_least(0, "0: greedy"),
-        default=0.9,
-        help="1: the model's own probabilities; lower: safer; higher: wilder; 0: greedy.",
+    temperature: float | None = setting(
+        _or_none(at_least(0, "0: greedy")),
+        default=None,
+        help="1: the model's own probabilities; lower: safer; higher: wilder; 0: greedy; default: "
+        "1, of note states 0.9.",
+    )
+    min_p: float | None = setting(
+        _or_none(Rule(lambda value: 0 <= value <= 1, "0 to 1 (0: all)")),
+        default=None,
+        help="Draw among the ids at least so many times as likely as the likeliest; 0: all; "
+        "default: 0, of events 0.03.",
     )
     top_k: int = setting(
         at_least(0, "0: all"), default=0, help="Draw among this many likeliest ids; 0: all."
@@ -345,17 +353,21 @@ class Options:
                 "leave it out"
             )
 
-    def sampling_settings(self, most_at_once: int = 128) -> dict[str, Any]:
+    def sampling_settings(self, encoding: "Encoding", most_at_once: int = 128) -> dict[str, Any]:
         """The numbers that sampling rules read, by name; the mode's among them.
 
         Args:
+            encoding: of what is made; it says what is usual where nothing was given.
             most_at_once: of the corpus that the model was trained on; max_notes if that is None.
         """
         names = itertools.chain.from_iterable(rule.settings for rule in RULES.values())
+        usual = {
+            "temperature": encoding.usual_temperature,
+            "min_p": encoding.usual_min_p,
+            "max_notes": most_at_once,
+        }
         settings = {name: getattr(self, name) for name in names} | MODES[self.mode]
-        if settings["max_notes"] is None:
-            settings["max_notes"] = most_at_once
-        return settings
+        return {name: usual.get(name) if v is None else v for name, v in settings.items()}
 
 
 def options_class() -> type[Options]:

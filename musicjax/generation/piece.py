@@ -160,7 +160,7 @@ def continue_songs(
         elements,
         *priming.positions(primes, elements.shape[1], model),
         keys,
-        options.sampling_settings(corpus.most_at_once),
+        options.sampling_settings(encoding, corpus.most_at_once),
         length,
         np.minimum(np.array(units, np.int64) * encoding.streams + encoding.lead, 2**31 - 1).astype(
             np.int32
@@ -206,7 +206,7 @@ def fill_in(trained: Trained, corpus: Corpus, song: Song | None, options: Option
             model.unweighted(trained.params) if options.unweight else trained.params,
             gap,
             jax.random.key(seed),
-            options.sampling_settings(corpus.most_at_once),
+            options.sampling_settings(encoding, corpus.most_at_once),
             rules=rules_for(encoding.kind),
             particles=options.particles,
             sweeps=options.sweeps,

@@ -96,6 +96,18 @@ def temperature(
     return logits / jnp.maximum(settings["temperature"], 1e-6)
 
 
+def drop_unlikely(
+    logits: jax.Array, history: History, settings: Settings, encoding: Encoding
+) -> jax.Array:
+    """Leaves the ids at least `min_p` times as likely as the likeliest (0: all).
+
+    Of a hundred notes one would be a slip otherwise, for the many that hardly can come can do so
+    together. Source: min-p, Nguyen et al., "Turning Up the Heat", ICLR 2025.
+    """
+    likely = logits.max(-1, keepdims=True) + jnp.log(settings["min_p"])
+    return jnp.where(logits < likely, _NEVER, logits)
+
+
 def truncate(
     logits: jax.Array, history: History, settings: Settings, encoding: Encoding
 ) -> jax.Array:

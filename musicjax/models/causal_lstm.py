@@ -265,12 +265,12 @@ class CausalLSTM(Categorical):
     # --- generation -----------------------------------------------------------------------------
 
     def plan(self, prime_length: int | None, length: int | None) -> tuple[int, int]:
-        """See Model: by default a window, for a pointer to copy from; without one at most a quarter
-        of what is usual for a piece.
+        """See Model: by default a quarter of what is usual for a piece, at most a window. Of longer
+        primes only long songs could be continued.
         """
         usual = self.encoding.usual_length
         if prime_length is None:
-            prime_length = self.window if self.settings.memory else min(self.window, usual // 4)
+            prime_length = min(self.window, usual // 4)
         return prime_length, usual if length is None else length
 
     def prefill(self, params: Params, prime: jax.Array, positions: jax.Array) -> Carry:

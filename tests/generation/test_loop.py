@@ -89,7 +89,7 @@ def run(
     **given,
 ):
     primes = jnp.asarray(primes)
-    settings = Options().sampling_settings() | given
+    settings = Options().sampling_settings(model.encoding) | given
     seeds = range(len(primes)) if seeds is None else seeds
     positions = np.tile(np.arange(-1 - primes.shape[1], to_come), (len(primes), 1))
     elements, count = continue_primes(

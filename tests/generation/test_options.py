@@ -39,6 +39,8 @@ STATES = NoteStateEncoding(lowest=60, highest=63, articulate=True)
         {"top_k": -1},
         {"top_p": 0.0},
         {"top_p": 1.5},
+        {"min_p": -0.1},
+        {"min_p": 1.5},
         {"max_rests": -1},
         {"max_repeats": 0},
         {"max_silence": -1},
@@ -93,6 +95,7 @@ def test_pitches_are_numbers_or_names():
     [
         (STATES, TOKENS, {"top_k": 3}),
         (STATES, TOKENS, {"top_p": 0.5}),
+        (STATES, TOKENS, {"min_p": 0.1}),
         (STATES, TOKENS, {"max_rests": 1}),
         (STATES, TOKENS, {"max_repeats": 1}),
         (STATES, TOKENS, {"mode": "best_of_three"}),
@@ -121,19 +124,28 @@ def test_what_has_an_effect_on_any_model(encoding):
 
 
 def test_a_mode_sets_what_the_rules_read():
-    assert Options(temperature=0.7, top_k=5).sampling_settings(most_at_once=12) == {
+    assert Options(temperature=0.7, top_k=5).sampling_settings(TOKENS, most_at_once=12) == {
         "min_quarters": 16,
         "max_rests": 2,
         "max_repeats": 4,
         "max_silence": 16,
         "temperature": 0.7,
+        "min_p": 0.0,
         "top_k": 5,
         "top_p": 1.0,
         "max_notes": 12,
     }
-    assert Options(mode="greedy", temperature=0.7).sampling_settings()["temperature"] == 0
-    assert Options(mode="best_of_three").sampling_settings()["top_k"] == 3
-    assert Options(max_notes=3).sampling_settings(most_at_once=12)["max_notes"] == 3
+    assert Options(mode="greedy", temperature=0.7).sampling_settings(TOKENS)["temperature"] == 0
+    assert Options(mode="best_of_three").sampling_settings(TOKENS)["top_k"] == 3
+    assert Options(max_notes=3).sampling_settings(TOKENS, most_at_once=12)["max_notes"] == 3
+
+
+@pytest.mark.parametrize(("encoding", "usual"), [(TOKENS, 1.0), (EVENTS, 1.0), (STATES, 0.9)])
+def test_what_is_usual_is_the_encodings(encoding, usual):
+    assert Options().sampling_settings(encoding)["temperature"] == usual
+    assert Options().sampling_settings(encoding)["min_p"] == encoding.usual_min_p
+    assert Options(temperature=0.5).sampling_settings(encoding)["temperature"] == 0.5
+    assert Options(min_p=0.0).sampling_settings(encoding)["min_p"] == 0
 
 
 def test_each_kind_of_elements_has_its_rules_in_order():
@@ -147,6 +159,7 @@ def test_each_kind_of_elements_has_its_rules_in_order():
         "limit_rests",
         "limit_repeats",
         "temperature",
+        "drop_unlikely",
         "truncate",
         "greedy",
     ]
@@ -180,8 +193,8 @@ def test_a_rule_from_outside_brings_its_own_setting(monkeypatch):
     RULES.register("favour", SamplingRule(favour, ("ids",), {"favour": field}))
     cls = options_class()
     assert issubclass(cls, Options)
-    assert cls().sampling_settings()["favour"] == 0
-    assert cls(favour=2.5).sampling_settings()["favour"] == 2.5
+    assert cls().sampling_settings(TOKENS)["favour"] == 0
+    assert cls(favour=2.5).sampling_settings(TOKENS)["favour"] == 2.5
     assert rules_for("ids")[-1] is favour
     with pytest.raises(InputError, match=r"favour is -1\.0; expected at least 0"):
         cls(favour=-1.0)

@@ -16,14 +16,14 @@ from musicjax.generation.particles import Gap, fill
 pytestmark = pytest.mark.slow  # left out by scripts/test.sh --quick
 
 N, T, FREE = 2, 4, 1  # notes, steps, the step that is not given
-SETTINGS = Options().sampling_settings() | {"temperature": 1.0}
+ENCODING = NoteStateEncoding(lowest=60, highest=60 + N - 1, articulate=True)
+SETTINGS = Options(temperature=1.0).sampling_settings(ENCODING)
 WAYS = np.array([[0, 0], [1, 0], [1, 1]], np.uint8)
 
 
 @pytest.fixture(scope="module")
 def model():
-    encoding = NoteStateEncoding(lowest=60, highest=60 + N - 1, articulate=True)
-    return model_of(load_config("tiny_best", "nsm"), encoding)
+    return model_of(load_config("tiny_best", "nsm"), ENCODING)
 
 
 @pytest.fixture(scope="module")

@@ -27,15 +27,27 @@ def history(*, last=9, repeats=1, rests=0, num_notes=0):
 
 def probabilities(**options):
     """Of ids, by all rules in their order."""
-    settings = Options(**{"temperature": 1.0} | options).sampling_settings()
+    settings = Options(**options).sampling_settings(TOKENS)
     logits = LOGITS
     for rule in rules_for("ids"):
         logits = rule(logits, history(), settings, TOKENS)
     return np.array(jax.nn.softmax(logits))[0]
 
 
-def test_at_a_temperature_of_1_the_models_own_probabilities():
+def test_as_tokens_are_usually_drawn_the_models_own_probabilities():
     assert_allclose(probabilities(), SHARES, rtol=1e-5)
+
+
+def test_min_p():
+    # The likeliest has 0.4.
+    expected = np.array([0, 0.4, 0.2, 0.15, 0, 0]) / 0.75
+    assert_allclose(probabilities(min_p=0.35), expected, atol=1e-6)
+    assert_allclose(probabilities(min_p=1.0), [0, 1, 0, 0, 0, 0], atol=1e-6)
+    assert_allclose(probabilities(min_p=0.0), SHARES, rtol=1e-5)
+    # It is applied to what the temperature makes of them: to their squares.
+    squares = np.array([0, 0.4, 0.2, 0, 0, 0]) ** 2
+    cold = probabilities(min_p=0.2, temperature=0.5)
+    assert_allclose(cold, squares / squares.sum(), atol=1e-6)
 
 
 def test_top_k():

@@ -42,7 +42,10 @@ class Sampler {
       best = Math.max(best, weights[id]);
     }
     let sum = 0;
-    for (let id = 1; id < weights.length; id++) sum += weights[id] = Math.exp(weights[id] - best);
+    for (let id = 1; id < weights.length; id++) {
+      const likely = Math.exp(weights[id] - best);
+      sum += weights[id] = likely < data.rules.min_p ? 0 : likely;
+    }
     let left = this.draw() * sum;
     let drawn = 0;
     for (let id = 1; id < weights.length && left >= 0; id++) {
@@ -473,6 +476,7 @@ byId("play").addEventListener("click", pause);
 byId("again").addEventListener("click", begin);
 byId("new").addEventListener("click", fresh);
 byId("tempo").addEventListener("input", () => { retime(); show(); });
+byId("temperature").value = data.rules.temperature;
 byId("temperature").addEventListener("input", show);
 byId("volume").addEventListener("input", () => output && output.gain.setTargetAtTime(value("volume"), audio.currentTime, 0.02));
 for (const id of ["prime", "seed"]) byId(id).addEventListener("change", restart);
