@@ -22,7 +22,14 @@ from musicjax.rendering import live
 SETTINGS = {
     "units_per_quarter": 4,
     "tempo": 90,
-    "rules": {"max_rests": 2, "max_repeats": 4, "max_silence": 16, "max_notes": 12},
+    "rules": {
+        "max_rests": 2,
+        "max_repeats": 4,
+        "max_silence": 16,
+        "max_notes": 12,
+        "temperature": 0.8,
+        "min_p": 0.3,
+    },
     "reads_places": True,
     "transposed": True,
 }
@@ -229,6 +236,20 @@ def test_elements_are_read_as_they_are_decoded(browser, page, name, changes):
             ends = encoding.is_end(np.arange(encoding.size))  # the page plays on
             np.testing.assert_array_equal(may, encoding.may_follow(state)[0] & ~ends)
             state = encoding.read(state, np.array([element]))
+
+
+def test_ids_are_drawn_as_likely_as_they_are_but_for_the_unlikely(browser, tmp_path):
+    model = small_model("vocab", "tiny_causal")
+    browser.open(write(tmp_path / "page", model, drawn_params(model)))
+    assert browser.run("value('temperature')") == 0.8
+    logits = np.log([1e-9, 0.4, 0.3, 0.2, 0.1]).tolist()
+    drawn = browser.run(
+        "let count = 0;"
+        "const reader = {isRest: () => false, allowed: () => true, crowds: () => false};"
+        "const sampler = new Sampler(reader, () => (count++ + 0.5) / 90, () => 1);"
+        f"Array.from({{length: 90}}, () => sampler.id({logits}))"
+    )
+    assert [drawn.count(id) for id in range(5)] == [0, 40, 30, 20, 0]
 
 
 def test_it_plays_without_end_and_goes_on_from_what_is_played(browser, page, tmp_path):
