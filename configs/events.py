@@ -4,9 +4,9 @@
 
 is Bach's chorales with all four voices, on sixteenths. Variants, after a colon:
 
-    quick   of fewer epochs, without the pointer: four voices, 0.77 nats an event
-            (Kneser-Ney 1.50)
-    large   larger, for hundreds of songs: POP909's piano, 0.73 nats an event (Kneser-Ney 1.98,
+    quick   of fewer epochs, without the pointer: four voices, 0.71 nats an event
+            (Kneser-Ney 1.47), in two or three minutes
+    large   larger, for hundreds of songs: POP909's piano, 0.71 nats an event (Kneser-Ney 1.98,
             the longest match in the song 1.18)
     piano   triplets and loudness too: --config.data.source=/my/midi
     band    every instrument and the drums, each note with its program
