@@ -100,7 +100,7 @@ def best_large(config: Config) -> None:
     config.model.input_dropout = 0.2
     config.model.dropout = 0.4
     config.train.epochs = 6
-    config.train.batch_size = 4
+    config.train.batch_size = 2
     config.train.eval_window = 2048
 
 
