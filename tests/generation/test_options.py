@@ -140,7 +140,7 @@ def test_a_mode_sets_what_the_rules_read():
     assert Options(max_notes=3).sampling_settings(TOKENS, most_at_once=12)["max_notes"] == 3
 
 
-@pytest.mark.parametrize(("encoding", "usual"), [(TOKENS, 1.0), (EVENTS, 1.0), (STATES, 0.9)])
+@pytest.mark.parametrize(("encoding", "usual"), [(TOKENS, 0.95), (EVENTS, 1.0), (STATES, 0.9)])
 def test_what_is_usual_is_the_encodings(encoding, usual):
     assert Options().sampling_settings(encoding)["temperature"] == usual
     assert Options().sampling_settings(encoding)["min_p"] == encoding.usual_min_p

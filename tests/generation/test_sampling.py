@@ -27,14 +27,14 @@ def history(*, last=9, repeats=1, rests=0, num_notes=0):
 
 def probabilities(**options):
     """Of ids, by all rules in their order."""
-    settings = Options(**options).sampling_settings(TOKENS)
+    settings = Options(**{"temperature": 1.0} | options).sampling_settings(TOKENS)
     logits = LOGITS
     for rule in rules_for("ids"):
         logits = rule(logits, history(), settings, TOKENS)
     return np.array(jax.nn.softmax(logits))[0]
 
 
-def test_as_tokens_are_usually_drawn_the_models_own_probabilities():
+def test_at_a_temperature_of_1_the_models_own_probabilities():
     assert_allclose(probabilities(), SHARES, rtol=1e-5)
 
 
