@@ -10,7 +10,7 @@ followed by a rest. Variants, after a colon:
                2.85 nats a token on the chorales (the longest match in the song 3.23), in a minute
                or two
     best_large wider, of fewer epochs, for some hundred songs, and it may copy from the song so far:
-               1.71 nats a token on POP909's piano (the longest match in the song 2.27)
+               1.63 nats a token on POP909's piano (the longest match in the song 2.27)
     keys       best, but the songs keep their keys, and each example is moved to one that is drawn:
                music in any key. As good as best on the chorales, in 2.5 times as long; on a folder
                of 60 pop songs, which quick soon knows by heart, better than it
