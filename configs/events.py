@@ -43,7 +43,7 @@ def get_config(variant: str = "") -> Config:
 
     config.train = train = get_causal_train()
     train.epochs = 15
-    train.batch_size = 2  # twice as many steps teach more than steps of twice as much
+    train.batch_size = 2  # twice as many steps teach more than twice as many windows
     train.eval_window = 2048
 
     return vary(config, variant, VARIANTS)

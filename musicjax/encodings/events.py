@@ -389,7 +389,7 @@ class EventEncoding(FixedIds):
     element: ClassVar[str] = "event"
     units_per_quarter: ClassVar[int] = UNITS_PER_QUARTER
     usual_length: ClassVar[int] = 800
-    usual_min_p: ClassVar[float] = 0.03
+    usual_min_p: ClassVar[float] = 0.03  # without slips, and yet a repeat may end
     exact: ClassVar[bool] = True
 
     resolution: int = setting(one_of(4, 12))

@@ -239,7 +239,7 @@ class TokenEncoding(Encoding):
     kind: ClassVar[Literal["ids", "matrix"]] = "ids"
     element: ClassVar[str] = "token"
     units_per_quarter: ClassVar[int] = UNITS_PER_QUARTER
-    usual_temperature: ClassVar[float] = 0.95
+    usual_temperature: ClassVar[float] = 0.95  # thousands of ids hardly fit, and some would come
 
     longest_rest: int = setting(at_least(0, "quarters; 0: keep all"))
     longest_note: int = setting(at_least(0, "quarters; 0: keep all"))
