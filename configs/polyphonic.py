@@ -98,8 +98,8 @@ def musedata_events(config: Config) -> None:
     config.model.hidden_size = 512
     config.model.input_dropout = 0.2
     config.model.dropout = 0.4
-    config.train.batch_size = 4
-    config.train.epochs = 14
+    config.train.batch_size = 2
+    config.train.epochs = 9
 
 
 def tiny(config: Config) -> None:
