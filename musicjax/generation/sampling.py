@@ -101,8 +101,8 @@ def drop_unlikely(
 ) -> jax.Array:
     """Leaves the ids at least `min_p` times as likely as the likeliest (0: all).
 
-    Of a hundred notes one would be a slip otherwise, for the many that hardly can come can do so
-    together. Source: min-p, Nguyen et al., "Turning Up the Heat", ICLR 2025.
+    Each of the others hardly ever comes, but there are many: one of them would now and then, a
+    slip. Source: min-p, Nguyen et al., "Turning Up the Heat", ICLR 2025.
     """
     likely = logits.max(-1, keepdims=True) + jnp.log(settings["min_p"])
     return jnp.where(logits < likely, _NEVER, logits)
