@@ -80,7 +80,8 @@ def _render(names: list[str], target: Path) -> None:
     from music21 import corpus
 
     for name in names:
-        song = song_from_score(corpus.parse(name))
+        # From the source: else music21 keeps a pickle of each, which takes longer than reading it.
+        song = song_from_score(corpus.parse(name, forceSource=True))
         choir, _ = choose_part(song, _CHOIR)
         song = choir if choir.tracks else song
         midi.write_song(song, target / f"{name.removeprefix('bach/')}.mid")
@@ -89,17 +90,27 @@ def _render(names: list[str], target: Path) -> None:
 def song_from_score(score: Any) -> Song:
     """A music21 Score as a Song, one track a part.
 
-    Ties are joined; repeats are not unfolded; a pick-up is a first bar of its own length.
+    Ties are joined, in the score itself, since a copy takes as long as reading it; repeats are not
+    unfolded; a pick-up is a first bar of its own length.
     """
 
     def ticks(quarters: Any) -> int:
         return round(quarters * _TICKS_PER_QUARTER)
 
+    first = score.parts[0].flatten()
+    meters = _with_pick_up(  # before a tie from it makes the pick-up longer
+        tuple(
+            Meter(ticks(m.offset), m.numerator, m.denominator)
+            for m in first.getElementsByClass("TimeSignature")
+        ),
+        score.parts[0],
+    )
     tracks = []
     for part in score.parts:
+        part.stripTies(inPlace=True)
         rows = [
             (ticks(note.offset), ticks(note.quarterLength), pitch.midi)
-            for note in part.stripTies().flatten().notes
+            for note in part.flatten().notes
             if note.quarterLength > 0  # grace notes have no length
             for pitch in note.pitches
         ]
@@ -109,17 +120,10 @@ def song_from_score(score: Any) -> Song:
             tracks.append(
                 Track(part.partName or "", _CHOIR_AAHS, False, onset, duration, pitch, velocity)
             )
-    first = score.parts[0].flatten()
     return Song(
         tracks=tuple(tracks),
         ticks_per_quarter=_TICKS_PER_QUARTER,
-        meters=_with_pick_up(
-            tuple(
-                Meter(ticks(m.offset), m.numerator, m.denominator)
-                for m in first.getElementsByClass("TimeSignature")
-            ),
-            score.parts[0],
-        ),
+        meters=meters,
         tempos=(Tempo(0, _QPM),),
         keys=tuple(
             KeySignature(ticks(k.offset), k.sharps, getattr(k, "mode", "major") == "minor")
