@@ -9,7 +9,8 @@ EXTRAS=audio
 . scripts/venv.sh
 python -m musicjax.train --config=configs/events.py:quick --workdir="$workdir"
 python -m musicjax.evaluate --workdir="$workdir"
-python -m musicjax.generate --workdir="$workdir" --num=4
+# As long as the page's pieces: they are the same, and compiled once.
+python -m musicjax.generate --workdir="$workdir" --num=4 --seconds=30
 python -m musicjax.listen --workdir="$workdir"
 echo "The quickstart took $SECONDS seconds."
 echo "The pieces are $workdir/samples/*.mid, a .png beside each; the curve is $workdir/loss.png."

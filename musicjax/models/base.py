@@ -134,7 +134,7 @@ class Model(Protocol):
 
     def init(self, seed: int) -> Params:
         """Parameters before training."""
-        return nnx.split(self.network(nnx.Rngs(params=jax.random.key(seed))))[1]
+        return _draw(self, jax.random.key(seed))
 
     def bind(self, params: Params) -> Any:
         """The network with its parameters."""
@@ -271,3 +271,11 @@ class Model(Protocol):
         raise InputError(
             f"mode is 'predict', which a {type(self).__name__} does not do; use sample or greedy"
         )
+
+
+# One program, which runs once: compiled a draw at a time it takes several times as long.
+@functools.partial(
+    jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0}
+)
+def _draw(model: Model, key: jax.Array) -> Params:
+    return nnx.split(model.network(nnx.Rngs(params=key)))[1]

@@ -14,7 +14,7 @@ this module; whatever text a song brings is escaped.
 import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -191,11 +191,14 @@ def write_page(
         return None
 
     with ThreadPoolExecutor(workers.cores()) as threads:
-        silent = list(threads.map(render, names, exhibits))
-    cards = (
-        _card(folder, name, exhibit, audio_format, settings, problem)
-        for name, exhibit, problem in zip(names, exhibits, silent, strict=True)
-    )
+        sounds = [threads.submit(render, *each) for each in zip(names, exhibits, strict=True)]
+        # Each card's files are written while the next ones' sounds are made.
+        cards = iter(
+            [
+                _card(folder, name, exhibit, audio_format, settings, sound)
+                for name, exhibit, sound in zip(names, exhibits, sounds, strict=True)
+            ]
+        )
     shown = [
         {
             "title": each.title,
@@ -247,14 +250,16 @@ def _card(
     exhibit: Exhibit,
     audio_format: str,
     settings: AudioSettings,
-    silent: str | None,
+    rendering: Future[str | None],
 ) -> dict[str, Any]:
-    """Writes a piece's files but its sound; what its card shows. silent: why there is no sound."""
+    """Writes a piece's files but its sound; what its card shows.
+
+    Args:
+        rendering: of its sound; the result is why there is none.
+    """
     # Seen as it is heard.
     song = audio.without_long_silence(exhibit.song, settings.longest_silence)
-    problems = [silent] if silent else []
-    sound = None if silent else f"audio/{name}.{audio_format}"
-    downloads = [(audio_format.upper(), sound)] if sound else []
+    problems, downloads = [], []
 
     def attempt(text: str, path: str, write: Callable[[Path], None]) -> None:
         try:
@@ -277,6 +282,12 @@ def _card(
     except InputError as error:
         roll = None
         problems.append(f"no piano roll: {error}")
+    silent, sound = rendering.result(), None
+    if silent:
+        problems.insert(0, silent)
+    else:
+        sound = f"audio/{name}.{audio_format}"
+        downloads.insert(0, (audio_format.upper(), sound))
     return {
         "name": name,
         "title": exhibit.title,

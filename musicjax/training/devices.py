@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from musicjax.errors import InputError
 from musicjax.system import workers
@@ -59,14 +59,21 @@ def make_mesh(number: int, batch_size: int) -> Mesh:
     return Mesh(np.array(devices), ("data",))
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
-    """All of an array on each device."""
-    return NamedSharding(mesh, PartitionSpec())
+def replicated(mesh: Mesh | None) -> Sharding:
+    """All of an array on each device; without a mesh on this process's first."""
+    return _sharding(mesh)
 
 
-def sharded(mesh: Mesh, axis: int) -> NamedSharding:
-    """An array whose rows, along an axis, are divided among the devices."""
-    return NamedSharding(mesh, PartitionSpec(*[None] * axis, "data"))
+def sharded(mesh: Mesh | None, axis: int) -> Sharding:
+    """An array whose rows, along an axis, are divided among the devices; or as above."""
+    return _sharding(mesh, *[None] * axis, "data")
+
+
+def _sharding(mesh: Mesh | None, *axes: str | None) -> Sharding:
+    # A mesh of one device is none, so that a program is compiled once with it and without.
+    if mesh is None or mesh.size == 1:
+        return SingleDeviceSharding(mesh.devices.item() if mesh else jax.local_devices()[0])
+    return NamedSharding(mesh, PartitionSpec(*axes))
 
 
 def put(tree: Any, sharding: Sharding) -> Any:

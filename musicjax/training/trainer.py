@@ -74,7 +74,7 @@ def make_train_steps(
         loss_fn: (params, batch, dropout key) -> loss, sums.
         optimizer: of optax.
         seed: of dropout; each step's draws depend on it and on the step's number alone.
-        mesh: the devices that share a batch; where the arguments are, by default.
+        mesh: the devices that share a batch; by default this process's first has it alone.
         gather: (data, indices) -> batch, where the corpus's data is on the devices.
         ema: what the moving average of the parameters keeps of itself in a step; less in the first
             ones, so that it does not remember the beginning. 0: there is none.
@@ -98,9 +98,7 @@ def make_train_steps(
             step=state.step + 1, params=params, optimizer=optimizer_state, sums=sums
         ), loss
 
-    everywhere = devices.replicated(mesh) if mesh else None
-
-    @functools.partial(jax.jit, donate_argnums=0, out_shardings=everywhere)
+    @functools.partial(jax.jit, donate_argnums=0, out_shardings=devices.replicated(mesh))
     def train_steps(
         state: TrainState, batches: Arrays, count: jax.Array, data: jax.Array | None = None
     ):
@@ -116,26 +114,18 @@ def make_train_steps(
     return train_steps
 
 
-def make_evaluate(
-    model: Model, mesh: Mesh | None = None, gather: Callable | None = None
-) -> Callable[..., dict[str, float]]:
-    """(params, batches, data) -> metrics over all of the batches, nothing dropped out.
+def make_evaluate(model: Model, mesh: Mesh | None = None) -> Callable[..., dict[str, float]]:
+    """(params, batches) -> metrics over all of the batches, nothing dropped out."""
 
-    With `gather` the batches are indices, as of make_train_steps.
-    """
-    everywhere = devices.replicated(mesh) if mesh else None
+    @functools.partial(jax.jit, out_shardings=devices.replicated(mesh))
+    def sums_of(params: Params, batch: Arrays):
+        return model.loss(params, batch)[1]
 
-    @functools.partial(jax.jit, out_shardings=everywhere)
-    def sums_of(params: Params, batch: Arrays, data: jax.Array | None):
-        return model.loss(params, gather(data, batch) if gather else batch, None)[1]
-
-    def evaluate(
-        params: Params, batches: Iterable[Arrays], data: jax.Array | None = None
-    ) -> dict[str, float]:
+    def evaluate(params: Params, batches: Iterable[Arrays]) -> dict[str, float]:
         total: dict[str, float] = {}
         for batch in batches:
-            rows = devices.put(batch, devices.sharded(mesh, 0)) if mesh else batch
-            for name, value in sums_of(params, rows, data).items():
+            rows = devices.put(batch, devices.sharded(mesh, 0))
+            for name, value in sums_of(params, rows).items():
                 total[name] = total.get(name, 0.0) + float(value)
         return model.metrics(total)
 
@@ -212,9 +202,9 @@ def train(
     # The state owns the parameters: its buffers are donated to the first call.
     params = model.init(seed) if params is None else params
     state = new_state(model.loss, params, optimizer, one_batch, ema)
-    gather, gather_eval = (examples.gather, eval_dataset.gather) if cached else (None, None)
+    gather = examples.gather if cached else None
     train_steps = make_train_steps(model.loss, optimizer, seed, mesh, gather, ema)
-    evaluate = make_evaluate(model, mesh, gather_eval)
+    evaluate = make_evaluate(model, mesh)
     size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     on = f" on {mesh.size} devices" if mesh.size > 1 else ""
     on += f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
@@ -298,8 +288,7 @@ def train(
 
             # --- end of an epoch ------------------------------------------------------------
             trained = model.metrics(jax.tree.map(float, state.sums))
-            eval_batches = ordered_batches(eval_dataset, batch_size, indices_only=cached)
-            measured = evaluate(state.averaged, eval_batches, data)
+            measured = evaluate(state.averaged, ordered_batches(eval_dataset, batch_size))
             if not np.isfinite(measured["loss"]):
                 raise InputError(_not_finite(f"{eval_split} loss", measured["loss"], step, workdir))
             state = state._replace(sums=jax.tree.map(jnp.zeros_like, state.sums))
