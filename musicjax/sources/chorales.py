@@ -2,7 +2,7 @@
 edition 21 repeat another, so that there are 350 songs. Of 18 with parts of instruments besides,
 which play along or between the lines, the choir alone is kept.
 
-They are read from MusicXML once, in parallel (less than a minute on two cores), and kept as MIDI
+They are read from MusicXML once, in parallel (half a minute on two cores), and kept as MIDI
 files in the user's cache folder, one track a voice; from there they are a folder like any other.
 """
 
