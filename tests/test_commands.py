@@ -47,6 +47,16 @@ def bad(*words, **options):
 TINY = "--config=configs/vocab.py:tiny"
 
 
+def test_what_training_evaluates_by_is_compiled_once_for_evaluate_too(folder, tmp_path):
+    workdir, cache = f"--workdir={tmp_path / 'run'}", {"XDG_CACHE_HOME": str(tmp_path)}
+    config = ["--config=configs/events.py:tiny", "--config.model.kernel=scan"]
+    good("musicjax.train", *config, f"--config.data.source={folder}", workdir, **cache)
+    good("musicjax.evaluate", workdir, **cache)
+    programs = [path.name for path in (tmp_path / "musicjax" / "programs").iterdir()]
+    assert sum(name.startswith("jit_train_steps-") for name in programs) == 1
+    assert sum(name.startswith("jit_sums_of-") for name in programs) == 1
+
+
 def test_from_midi_files_to_music(folder, tmp_path):
     source, runs, out = f"--config.data.source={folder}", tmp_path / "run", tmp_path / "out"
     said = good("musicjax.encode", TINY, source, f"--output={tmp_path / 'corpus'}")
