@@ -74,13 +74,14 @@ def events(config: Config) -> None:
     model.input_dropout = 0.1
     model.dropout = 0.3
     config.train = train
-    train.epochs = 13
-    train.batch_size = 8
+    train.epochs = 8
+    train.batch_size = 2  # more steps of less: as of the chorales' events
     train.transpose_range = (-5, 6)
 
 
 def piano_midi_events(config: Config) -> None:
     events(config)
+    config.train.batch_size = 8
     config.train.epochs = 40
 
 
@@ -88,6 +89,7 @@ def jsb_chorales_events(config: Config) -> None:
     events(config)
     config.data.transpose = True  # so few that they must not be spread over twelve keys
     config.model.dropout = 0.5
+    config.train.batch_size = 8
     config.train.epochs = 30
     config.train.transpose_range = (0, 0)
 
@@ -98,7 +100,6 @@ def musedata_events(config: Config) -> None:
     config.model.hidden_size = 512
     config.model.input_dropout = 0.2
     config.model.dropout = 0.4
-    config.train.batch_size = 2
     config.train.epochs = 9
 
 

@@ -74,7 +74,7 @@ def make_train_steps(
         loss_fn: (params, batch, dropout key) -> loss, sums.
         optimizer: of optax.
         seed: of dropout; each step's draws depend on it and on the step's number alone.
-        mesh: the devices that share a batch; by default this process's first has it alone.
+        mesh: the devices that share a batch; where the arguments are, by default.
         gather: (data, indices) -> batch, where the corpus's data is on the devices.
         ema: what the moving average of the parameters keeps of itself in a step; less in the first
             ones, so that it does not remember the beginning. 0: there is none.
@@ -98,7 +98,9 @@ def make_train_steps(
             step=state.step + 1, params=params, optimizer=optimizer_state, sums=sums
         ), loss
 
-    @functools.partial(jax.jit, donate_argnums=0, out_shardings=devices.replicated(mesh))
+    everywhere = devices.replicated(mesh) if mesh else None
+
+    @functools.partial(jax.jit, donate_argnums=0, out_shardings=everywhere)
     def train_steps(
         state: TrainState, batches: Arrays, count: jax.Array, data: jax.Array | None = None
     ):
