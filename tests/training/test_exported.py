@@ -114,6 +114,6 @@ def test_the_model_that_comes_with_musicjax_is_whole_and_knows_its_songs():
     assert standing.warning is None
     assert ready.params
     check_config(ready.config)  # or else evaluate would find a setting missing
-    assert len(ready.corpus.split("test")) == 42
+    assert len(ready.corpus.split("test")) == 41
     assert json.loads((ready.workdir / "config.json").read_text())["config"]["data"]["lowest"] == 36
     assert sum(path.stat().st_size for path in ready.workdir.rglob("*")) < 500_000
