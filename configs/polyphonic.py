@@ -75,7 +75,7 @@ def events(config: Config) -> None:
     model.dropout = 0.3
     config.train = train
     train.epochs = 8
-    train.batch_size = 2  # more steps of less: as of the chorales' events
+    train.batch_size = 2  # twice as many steps teach more than twice as many windows
     train.transpose_range = (-5, 6)
 
 

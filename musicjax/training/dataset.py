@@ -281,21 +281,19 @@ def training_batches(
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=1)))
 
 
-def ordered_batches(
-    examples: Examples, batch_size: int, indices_only: bool = False
-) -> Iterator[Arrays]:
+def ordered_batches(examples: Examples, batch_size: int) -> Iterator[Arrays]:
     """All examples once, in order, in batches like those of training_batches."""
     for start in range(0, len(examples), batch_size):
         numbers = np.arange(start, min(start + batch_size, len(examples)))
-        yield _batch(examples, numbers, batch_size, None, indices_only)
+        yield _batch(examples, numbers, batch_size)
 
 
 def _batch(
     examples: Examples,
     numbers: np.ndarray,
     batch_size: int,
-    rng: np.random.Generator | None,
-    indices_only: bool,
+    rng: np.random.Generator | None = None,
+    indices_only: bool = False,
 ) -> Arrays:
     missing = batch_size - len(numbers)
     located = examples.locate(numbers, rng) | {"present": np.ones(len(numbers), np.float32)}
