@@ -26,6 +26,7 @@ def _define_flags() -> None:
     flags.DEFINE_bool("music", False, "Generate pieces too, and compare them with the songs.")
     flags.DEFINE_integer("num", 32, "Pieces of --music.")
     flags.DEFINE_float("temperature", Options.temperature, "Of --music; as of generate.")
+    flags.DEFINE_float("min_p", Options.min_p, "Of --music; as of generate.")
     flags.DEFINE_integer("max_notes", Options.max_notes, "Of --music; as of generate.")
     flags.DEFINE_bool("json", False, "Print one JSON object instead of a table.")
 
@@ -33,7 +34,7 @@ def _define_flags() -> None:
 def _main(flags: Any) -> None:
     if flags.window is not None and flags.window < 1:
         raise InputError(f"window is {flags.window}; expected at least 1")
-    given = ("num", "temperature", "max_notes", "checkpoint")
+    given = ("num", "temperature", "min_p", "max_notes", "checkpoint")
     options = Options(**{name: getattr(flags, name) for name in given})
     from musicjax.evaluation import scores
     from musicjax.training import workdir

@@ -6,7 +6,9 @@
 // kRows rows times a panel in the vector registers and reads each weight once for all of them. The
 // gates are applied while a step's product is in the cache, and their gradients are used there, for
 // those of x, h and w, and never kept. Rows of the batch do not depend on each other but for the
-// sum of w's gradients, so they are what the threads share.
+// sum of w's gradients, so they are what the threads share. Of few rows a thread each would read
+// all weights for the sake of one row, so there each thread takes some of the units, of all rows,
+// and waits for the others after each step.
 //
 // Axes: K LSTMs side by side, T step, B row of the batch, F feature, H hidden, G = 4H gates
 // (i, f, g, o), U = F + H + 1.
@@ -15,6 +17,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <thread>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -40,10 +43,14 @@ constexpr int kLanes = 8, kVectors = 2, kRows = 6, kStepRows = 2;  // 12 and 8 o
 constexpr int kLanes = 4, kVectors = 4, kRows = 6, kStepRows = 6;  // 24 of NEON's 32
 #endif
 constexpr int kPanel = kLanes * kVectors;  // columns
+constexpr int kSums = 8, kFewRows = 2;  // a core adds to eight sums at once: few rows have fewer
 constexpr Index kTaskRows = 64;                  // at most
 constexpr Index kStepTaskRows = 32 * kStepRows;  // at most, so that they stay in the cache
 // Rows, of several steps, after which w's gradient is added up; and if that is itself large.
 constexpr Index kSumRows = 192, kLargeSumRows = 768, kLarge = 1 << 17;
+constexpr Index kTogether = 4;  // rows, up to which all threads work on each step
+constexpr Index kWorthWaiting = 1 << 17;  // multiplications of such a step, for a thread more
+constexpr Index kSpins = 1000;  // of a thread that waits, before it lets others run
 constexpr Index kWorthSharing = 1 << 20;  // multiplications of a step, for threads to share it
 
 using Vector = float __attribute__((vector_size(4 * kLanes), aligned(4)));
@@ -149,23 +156,44 @@ void with_rows(Index rows, Work work) {
   if constexpr (most > 1) with_rows<most - 1>(rows, work);
 }
 
+// Some rows times panels that stand `apart`, of columns from `start` on: out = a w, or out += a w.
+template <int rows, int together>
+void multiply_block(Matrix a, Index depth, const float* panels, Index apart, Index start,
+                    Index columns, float* out, Index out_row, bool add) {
+  Vector sum[together][rows][kVectors] = {};
+  for (Index k = 0; k < depth; ++k)
+    for (int p = 0; p < together; ++p) add_column(a, k, panels + p * apart + k * kPanel, sum[p]);
+  for (int p = 0; p < together; ++p)
+    for (int r = 0; r < rows; ++r)
+      for (int v = 0; v < kVectors; ++v) {
+        const Index column = start + p * kPanel + v * kLanes, lanes = columns - column;
+        if (lanes <= 0) break;
+        float* to = out + r * out_row + column;
+        store(to, add ? sum[p][r][v] + load(to, lanes) : sum[p][r][v], lanes);
+      }
+}
+
 // out = a times packed panels, or out += it. a: [rows, depth].
 void multiply(Matrix a, Index rows, Index depth, const float* packed, Index columns, float* out,
               Index out_row, bool add) {
-  for (Index start = 0; start < columns; start += kPanel, packed += depth * kPanel)
-    for (Index r = 0, count; r < rows; r += count) {
-      count = a.block ? std::min<Index>(rows - r, kRows) : block_rows(rows - r);
-      with_rows(count, [&](auto block) {
-        Vector sum[block.value][kVectors] = {};
-        const Matrix some = a.from(r);
-        for (Index k = 0; k < depth; ++k) add_column(some, k, packed + k * kPanel, sum);
-        for (int i = 0; i < block.value; ++i)
-          for (int v = 0; v < kVectors; ++v) {
-            const Index column = start + v * kLanes, lanes = columns - column;
-            if (lanes <= 0) break;
-            float* to = out + (r + i) * out_row + column;
-            store(to, add ? sum[i][v] + load(to, lanes) : sum[i][v], lanes);
-          }
+  const Index count = panels(columns), apart = depth * kPanel;
+  if (rows <= kFewRows)
+    return with_rows<kFewRows>(rows, [&](auto all) {
+      constexpr int together = (kSums - 1) / (all.value * kVectors) + 1;
+      Index panel = 0;
+      for (; panel + together <= count; panel += together)
+        multiply_block<all.value, together>(a, depth, packed + panel * apart, apart,
+                                            panel * kPanel, columns, out, out_row, add);
+      for (; panel < count; ++panel)
+        multiply_block<all.value, 1>(a, depth, packed + panel * apart, apart, panel * kPanel,
+                                     columns, out, out_row, add);
+    });
+  for (Index panel = 0; panel < count; ++panel)
+    for (Index r = 0, some; r < rows; r += some) {
+      some = a.block ? std::min<Index>(rows - r, kRows) : block_rows(rows - r);
+      with_rows(some, [&](auto block) {
+        multiply_block<block.value, 1>(a.from(r), depth, packed + panel * apart, apart,
+                                       panel * kPanel, columns, out + r * out_row, out_row, add);
       });
     }
 }
@@ -191,6 +219,47 @@ void share(ffi::ThreadPool& pool, Index tasks, Work work) {
   }
   run();
   for (Index done; (done = state->done) < tasks;) state->done.wait(done);
+}
+
+void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// Runs phases 0, 1, ..., each when the one before is done, of so many chunks each, on the threads
+// of the pool and on this one. A thread takes the same chunk of each phase, so that its weights
+// stay in that core's cache, and chunks that nobody has begun: again nobody waits for a thread that
+// others keep busy.
+template <class Work>
+void in_phases(ffi::ThreadPool& pool, Index phases, Index chunks, Work work) {
+  struct alignas(64) Chunk {
+    std::atomic<Index> begun{0};  // phases of it
+  };
+  struct State {
+    alignas(64) std::atomic<Index> phase{0};
+    alignas(64) std::atomic<Index> done{0};  // chunks of all phases
+    std::vector<Chunk> chunks;
+    explicit State(Index count) : chunks(count) {}
+  };
+  auto state = std::make_shared<State>(chunks);
+  auto run = [state, phases, chunks, &work](Index own) {
+    for (Index phase; (phase = state->phase) < phases;) {
+      for (Index i = 0; i < chunks; ++i) {
+        const Index chunk = (own + i) % chunks;
+        Index before = phase;
+        if (!state->chunks[chunk].begun.compare_exchange_strong(before, phase + 1)) continue;
+        work(phase, chunk);
+        if (++state->done == (phase + 1) * chunks) state->phase = phase + 1;
+      }
+      for (Index spins = 0; state->phase == phase; ++spins)
+        spins < kSpins ? pause() : std::this_thread::yield();
+    }
+  };
+  for (Index i = 1; i < chunks; ++i) pool.Schedule([run, i] { run(i); });
+  run(0);
 }
 
 // A buffer of this thread, kept: fresh pages would cost more than the arithmetic. It begins where a
@@ -220,6 +289,14 @@ struct Shape {
     rows = std::max<Index>((B + most - 1) / most, 1);
     parts = (B + rows - 1) / rows;
   }
+  bool together() const { return K == 1 && B <= kTogether && B * T * H > 0; }
+  // Parts of such a step's work, of so many at most. The pool may have more threads than there are
+  // cores, for which those that wait would be in the way.
+  Index chunks(ffi::ThreadPool& pool, Index most) const {
+    const Index cores = std::thread::hardware_concurrency(), threads = pool.num_threads();
+    most = std::min({most, cores, threads, B * H * G / kWorthWaiting});
+    return std::max<Index>(most, 1);
+  }
 };
 
 // What a task works on: some rows of one LSTM's batch.
@@ -244,12 +321,22 @@ void copy(const float* from, Index from_row, float* to, Index to_row, Index rows
   for (Index r = 0; r < rows; ++r) std::memcpy(to + r * to_row, from + r * from_row, 4 * columns);
 }
 
+// Panels of a matrix [depth, columns].
+const float* packed(ffi::ThreadPool& pool, Matrix from, Index depth, Index columns, float* to) {
+  share(pool, panels(columns), [&](Index panel) {
+    const Index start = panel * kPanel, some = std::min<Index>(kPanel, columns - start);
+    pack({from.at(0, start), from.row, from.column}, depth, some, to + start * depth);
+  });
+  return to;
+}
+
 // Panels of each LSTM's w [U, G], or of some columns of its transpose [G, U].
+template <int slot>
 const float* packed_weights(ffi::ThreadPool& pool, const Shape& s, const float* w, bool transposed,
                             Index first, Index columns) {
   const Index depth = transposed ? s.G : s.U;
   const Index each = panels(columns), size = depth * kPanel;
-  float* packed = scratch<0>(s.K * each * size);
+  float* packed = scratch<slot>(s.K * each * size);
   share(pool, s.K * each, [&](Index task) {
     const Index k = task / each, column = task % each * kPanel;
     const Index row = transposed ? 1 : s.G, step = transposed ? s.G : 1;
@@ -268,27 +355,105 @@ struct Gates {
   Vector h(Vector c) const { return o * tanh(c); }
 };
 
+// Adds some rows of u = [x, h] times a panel to the gates; of x by the columns that are listed. Not
+// inlined, for it needs all registers.
+template <int rows>
+__attribute__((noinline)) void add_gates(Matrix u, Index F, Index U, const int32_t* used,
+                                         Index count, const float* panel,
+                                         Vector (&gates)[rows][4]) {
+  Vector sum[rows][4];
+  std::memcpy(sum, gates, sizeof(sum));
+  for (Index i = 0; i < count; ++i) add_column(u, used[i], panel + used[i] * 4 * kLanes, sum);
+  for (Index k = F; k < U; ++k) add_column(u, k, panel + k * 4 * kLanes, sum);
+  std::memcpy(gates, sum, sizeof(sum));
+}
+
+// As `forward`, of one LSTM and few rows. x of a block of steps is multiplied at once, at the speed
+// of many rows; the weights of h are in panels of the four gates of a vector of units.
+ffi::Error forward_together(ffi::ThreadPool& pool, const Shape& s, const float* x, const float* w,
+                            const float* h_first, const float* c_first, float* hidden, float* c,
+                            float* gates, float* cells) {
+  const Index units = (s.H + kLanes - 1) / kLanes, size = s.H * 4 * kLanes;  // panels; of a panel
+  const Index chunks = s.chunks(pool, units);
+  const Index steps = std::clamp<Index>(kSumRows / s.B, 1, s.T), blocks = (s.T + steps - 1) / steps;
+  const float* of_x = packed(pool, {w, s.G, 1}, s.F, s.G, scratch<0>(s.F * panels(s.G) * kPanel));
+  const float *w_h = w + s.F * s.G, *bias = w_h + s.H * s.G;
+  float* of_h = scratch<1>(units * size);
+  share(pool, units, [&](Index unit) {
+    for (Index k = 0; k < s.H; ++k)
+      for (int gate = 0; gate < 4; ++gate) {
+        const Index j = unit * kLanes;
+        store(of_h + unit * size + (4 * k + gate) * kLanes,
+              load(w_h + k * s.G + gate * s.H + j, s.H - j));
+      }
+  });
+  float* projected = scratch<2>(steps * s.B * s.G);
+  std::memcpy(c, c_first, 4 * s.B * s.H);
+  in_phases(pool, s.T + blocks, chunks, [&](Index phase, Index chunk) {
+    const Index block = phase / (steps + 1), step = phase % (steps + 1) - 1;
+    if (step < 0) {
+      const Index rows = std::min(steps, s.T - block * steps) * s.B;
+      const Index begin = chunk * rows / chunks, end = (chunk + 1) * rows / chunks;
+      multiply({x + (block * steps * s.B + begin) * s.F, s.F, 1}, end - begin, s.F, of_x, s.G,
+               projected + begin * s.G, s.G, false);
+      return;
+    }
+    const Index t = block * steps + step, first = t * s.B;
+    const float* before = t ? hidden + (first - s.B) * s.H : h_first;
+    for (Index unit = chunk * units / chunks; unit < (chunk + 1) * units / chunks; ++unit)
+      for (Index row = 0; row < s.B; row += kStepRows)
+        with_rows<kStepRows>(s.B - row, [&](auto some) {
+          const Index j = unit * kLanes, n = s.H - j;
+          Vector sum[some.value][4];
+          for (int r = 0; r < some.value; ++r)
+            for (int gate = 0; gate < 4; ++gate) {
+              const Index at = gate * s.H + j;
+              const float* of_row = projected + (step * s.B + row + r) * s.G;
+              sum[r][gate] = load(of_row + at, n) + load(bias + at, n);
+            }
+          add_gates({before + row * s.H, s.H, 1}, 0, s.H, nullptr, 0, of_h + unit * size, sum);
+          for (int r = 0; r < some.value; ++r) {
+            const Gates of(sum[r][0], sum[r][1], sum[r][2], sum[r][3]);
+            const Index at = (row + r) * s.H + j, now = (first + row + r) * s.H + j;
+            const Vector c_now = of.c(load(c + at, n));
+            store(c + at, c_now, n);
+            store(hidden + now, of.h(c_now), n);
+            if (gates == nullptr) continue;
+            float* kept = gates + (first + row + r) * s.G + j;
+            store(kept, of.i, n), store(kept + s.H, of.f, n);
+            store(kept + 2 * s.H, of.g, n), store(kept + 3 * s.H, of.o, n);
+            store(cells + now, c_now, n);
+          }
+        });
+  });
+  return ffi::Error::Success();
+}
+
 // h of all steps and the last c; for the backward pass gates and c of all steps, too.
 // x [K, T, B, F], w [K, U, G], h and c [K, B, H].
 ffi::Error forward(ffi::ThreadPool pool, Array x, Array w, Array h_first, Array c_first,
                    Result hidden, Result c_last, float* gates, float* cells) {
   const Shape s(x, w, pool);
+  if (s.together())
+    return forward_together(pool, s, x.typed_data(), w.typed_data(), h_first.typed_data(),
+                            c_first.typed_data(), hidden->typed_data(), c_last->typed_data(), gates,
+                            cells);
   const Index width = panels(s.G) * kPanel;
-  const float* packed = packed_weights(pool, s, w.typed_data(), false, 0, s.G);
+  const float* packed = packed_weights<0>(pool, s, w.typed_data(), false, 0, s.G);
   share(pool, s.K * s.parts, [&](Index number) {
     const Task task(s, number);
-    float* before = scratch<1>(task.rows * width);
-    float* u = scratch<2>(task.rows * s.U);  // [x_t, h_{t-1}, 1]
+    const Index rows = task.rows;
+    float* before = scratch<1>(rows * width);
+    float* u = scratch<2>(rows * s.U);  // [x_t, h_{t-1}, 1]
     float* c = task.of(c_last->typed_data(), s.H);
-    std::memcpy(c, task.of(c_first.typed_data(), s.H), 4 * task.rows * s.H);
-    copy(task.of(h_first.typed_data(), s.H), s.H, u + s.F, s.U, task.rows, s.H);
-    for (Index r = 0; r < task.rows; ++r) u[r * s.U + s.U - 1] = 1.f;
+    std::memcpy(c, task.of(c_first.typed_data(), s.H), 4 * rows * s.H);
+    copy(task.of(h_first.typed_data(), s.H), s.H, u + s.F, s.U, rows, s.H);
+    for (Index r = 0; r < rows; ++r) u[r * s.U + s.U - 1] = 1.f;
     for (Index t = 0; t < s.T; ++t) {
-      copy(task.of(x.typed_data(), s.F, t), s.F, u, s.U, task.rows, s.F);
-      multiply({u, s.U, 1}, task.rows, s.U, packed + task.k * s.U * width, width, before, width,
-               false);
+      copy(task.of(x.typed_data(), s.F, t), s.F, u, s.U, rows, s.F);
+      multiply({u, s.U, 1}, rows, s.U, packed + task.k * s.U * width, width, before, width, false);
       float* h = task.of(hidden->typed_data(), s.H, t);
-      for (Index r = 0; r < task.rows; ++r)
+      for (Index r = 0; r < rows; ++r)
         for (Index j = 0; j < s.H; j += kLanes) {
           const float* z = before + r * width + j;
           const Index n = s.H - j, at = r * s.H + j;
@@ -317,19 +482,6 @@ ffi::Error keep(ffi::ThreadPool pool, Array x, Array w, Array h_first, Array c_f
                 Result c_last, Result gates, Result cells) {
   return forward(pool, x, w, h_first, c_first, hidden, c_last, gates->typed_data(),
                  cells->typed_data());
-}
-
-// Adds some rows of u = [x, h] times a panel to the gates; of x by the columns that are listed. Not
-// inlined, for it needs all registers.
-template <int rows>
-__attribute__((noinline)) void add_gates(Matrix u, Index F, Index U, const int32_t* used,
-                                         Index count, const float* panel,
-                                         Vector (&gates)[rows][4]) {
-  Vector sum[rows][4];
-  std::memcpy(sum, gates, sizeof(sum));
-  for (Index i = 0; i < count; ++i) add_column(u, used[i], panel + used[i] * 4 * kLanes, sum);
-  for (Index k = F; k < U; ++k) add_column(u, k, panel + k * 4 * kLanes, sum);
-  std::memcpy(gates, sum, sizeof(sum));
 }
 
 // One step: h and c after it. Its weights come packed and are kept from call to call, each panel
@@ -388,18 +540,19 @@ ffi::Error step(ffi::ThreadPool pool, Array added, Array x, Array panels, Array 
   return ffi::Error::Success();
 }
 
-// The gradients of the gates before they were activated, of one step.
-void gate_gradients(const Task& task, const float* gates, const float* c, const float* c_before,
-                    const float* d_hidden, Matrix d_h, float* d_c, float* d_gates) {
-  const Index H = task.s.H, G = task.s.G;
-  for (Index r = 0; r < task.rows; ++r)
-    for (Index j = 0; j < H; j += kLanes) {
+// The gradients of the gates before they were activated, of one step and some of the units.
+void gate_gradients(Index rows, Index H, Index begin, Index end, const float* gates, const float* c,
+                    const float* c_before, const float* d_hidden, const float* d_h, float* d_c,
+                    float* d_gates) {
+  const Index G = 4 * H;
+  for (Index r = 0; r < rows; ++r)
+    for (Index j = begin; j < end; j += kLanes) {
       const Index n = H - j, at = r * H + j;
       const float* z = gates + r * G + j;
       const Vector i = load(z, n), f = load(z + H, n);
       const Vector g = load(z + 2 * H, n), o = load(z + 3 * H, n);
       const Vector tanh_c = tanh(load(c + at, n));
-      const Vector d = load(d_h.at(r, j), n) + load(d_hidden + at, n);
+      const Vector d = load(d_h + at, n) + load(d_hidden + at, n);
       const Vector d_cell = load(d_c + at, n) + d * o * (1.f - tanh_c * tanh_c);
       store(d_c + at, d_cell * f, n);
       float* to = d_gates + r * G + j;
@@ -410,14 +563,93 @@ void gate_gradients(const Task& task, const float* gates, const float* c, const 
     }
 }
 
+// As `backward`, of one LSTM and few rows: of a block of steps, back in time, first all gradients
+// of the gates, then those of w and x.
+ffi::Error backward_together(ffi::ThreadPool& pool, const Shape& s, const float* gates,
+                             const float* cells, const float* hidden, const float* x,
+                             const float* w, const float* h_first, const float* c_first,
+                             const float* d_hidden, float* d_w, float* d_h, float* d_c,
+                             float* d_x) {
+  const Index most = s.U * s.G > kLarge ? kLargeSumRows : kSumRows;
+  const Index steps = std::clamp<Index>(most / s.B, 1, s.T), blocks = (s.T + steps - 1) / steps;
+  const Index of_units = panels(s.H), of_gates = panels(s.G), of_rows = (s.U + kRows - 1) / kRows;
+  const Index chunks = s.chunks(pool, of_units);
+  const Index G = s.G, size = of_units * G * kPanel;
+  const float* of_h = packed(pool, {w + s.F * G, 1, G}, G, s.H, scratch<0>(size));
+  const float* of_x = nullptr;
+  if (d_x != nullptr)
+    of_x = packed(pool, {w, 1, G}, G, s.F, scratch<1>(panels(s.F) * G * kPanel));
+  float* d_gates = scratch<2>(steps * s.B * G);
+  float* u = scratch<3>(steps * s.B * s.U);
+  float* d_panels = scratch<4>(steps * s.B * of_gates * kPanel);
+  float* u_blocks = scratch<5>(steps * s.B * of_rows * kRows);
+  float* d_inputs = scratch<6>(steps * s.B * s.F);
+  in_phases(pool, s.T + 2 * blocks, chunks, [&](Index phase, Index chunk) {
+    auto part = [&](Index count) {
+      return std::pair(chunk * count / chunks, (chunk + 1) * count / chunks);
+    };
+    const Index block = phase / (steps + 2), later = block * steps;  // steps after this block
+    const Index count = std::min(steps, s.T - later), step = phase % (steps + 2);
+    const Index rows = count * s.B, last = s.T - 1 - later;
+    const auto [from_panel, to_panel] = part(of_units);
+    const Index begin = from_panel * kPanel, end = std::min(to_panel * kPanel, s.H);
+    // d_h of some units, of the gates' gradients at a step of the block.
+    auto back = [&](Index slot) {
+      multiply({d_gates + slot * s.B * G, G, 1}, s.B, G, of_h + begin * G, end - begin, d_h + begin,
+               s.H, false);
+    };
+    if (step < count) {
+      const Index t = last - step, at = step * s.B;
+      const float* c = cells + t * s.B * s.H;
+      const float* h_before = t ? hidden + (t - 1) * s.B * s.H : h_first;
+      if (t + 1 < s.T) back(step ? step - 1 : steps - 1);
+      gate_gradients(s.B, s.H, begin, end, gates + t * s.B * G, c, t ? c - s.B * s.H : c_first,
+                     d_hidden + t * s.B * s.H, d_h, d_c, d_gates + at * G);
+      if (chunk != 0) return;
+      copy(x + t * s.B * s.F, s.F, u + at * s.U, s.U, s.B, s.F);
+      copy(h_before, s.H, u + at * s.U + s.F, s.U, s.B, s.H);
+      for (Index r = 0; r < s.B; ++r) u[(at + r + 1) * s.U - 1] = 1.f;
+    } else if (step == count) {
+      if (last < steps) back(count - 1);
+      const auto [from, to] = part(of_gates);
+      pack({d_gates + from * kPanel, G, 1}, rows, std::min(to * kPanel, G) - from * kPanel,
+           d_panels + from * kPanel * rows);
+      const auto [first, end_row] = part(of_rows);
+      pack<kRows>({u + first * kRows, s.U, 1}, rows,
+                  std::min(end_row * kRows, s.U) - first * kRows, u_blocks + first * kRows * rows);
+    } else {
+      const auto [first, end_row] = part(of_rows);
+      multiply({u_blocks + first * kRows * rows, 1, kRows, rows * kRows},
+               std::min(end_row * kRows, s.U) - first * kRows, rows, d_panels, G,
+               d_w + first * kRows * G, G, block > 0);
+      if (d_x == nullptr) return;
+      const auto [from, to] = part(rows);
+      multiply({d_gates + from * G, G, 1}, to - from, G, of_x, s.F, d_inputs + from * s.F, s.F,
+               false);
+      for (Index r = from; r < to; ++r)
+        std::memcpy(d_x + ((last - r / s.B) * s.B + r % s.B) * s.F, d_inputs + r * s.F, 4 * s.F);
+    }
+  });
+  return ffi::Error::Success();
+}
+
 // The gradients of keep's arguments from those of hidden and of the last h and c; d_x may be null.
 ffi::Error backward(ffi::ThreadPool pool, Array gates, Array cells, Array hidden, Array x, Array w,
                     Array h_first, Array c_first, Array d_hidden, Array d_h_last, Array d_c_last,
                     Result d_w, Result d_h_first, Result d_c_first, float* d_x) {
   const Shape s(x, w, pool);
-  const Index first = d_x == nullptr ? s.F : 0, width = s.U - 1 - first;  // of w', d_u
+  if (s.together()) {
+    std::memcpy(d_h_first->typed_data(), d_h_last.typed_data(), 4 * s.B * s.H);
+    std::memcpy(d_c_first->typed_data(), d_c_last.typed_data(), 4 * s.B * s.H);
+    return backward_together(pool, s, gates.typed_data(), cells.typed_data(), hidden.typed_data(),
+                             x.typed_data(), w.typed_data(), h_first.typed_data(),
+                             c_first.typed_data(), d_hidden.typed_data(), d_w->typed_data(),
+                             d_h_first->typed_data(), d_c_first->typed_data(), d_x);
+  }
   const Index size = s.U * s.G, most = size > kLarge ? kLargeSumRows : kSumRows;
-  const float* packed = packed_weights(pool, s, w.typed_data(), true, first, width);
+  const float* packed_h = packed_weights<0>(pool, s, w.typed_data(), true, s.F, s.H);
+  const float* packed_x =
+      d_x == nullptr ? nullptr : packed_weights<7>(pool, s, w.typed_data(), true, 0, s.F);
   // Each task's sum; w's gradient itself, if it is the only one of its LSTM.
   float* sums = s.parts == 1 ? d_w->typed_data() : scratch<6>(s.K * s.parts * size);
   share(pool, s.K * s.parts, [&](Index number) {
@@ -426,23 +658,22 @@ ffi::Error backward(ffi::ThreadPool pool, Array gates, Array cells, Array hidden
     float* u = scratch<1>(steps * rows * s.U);
     float* d_gates = scratch<2>(steps * rows * s.G);
     float* d_panels = scratch<3>(steps * rows * panels(s.G) * kPanel);
-    float* d_u = scratch<4>(rows * width);
+    float* d_h = task.of(d_h_first->typed_data(), s.H);
+    float* d_inputs = scratch<4>(steps * rows * s.F);
     float* u_blocks = scratch<5>(steps * rows * (s.U + kRows));
     float* d_c = task.of(d_c_first->typed_data(), s.H);
-    float* d_h = d_u + s.F - first;
     std::memcpy(d_c, task.of(d_c_last.typed_data(), s.H), 4 * rows * s.H);
-    copy(task.of(d_h_last.typed_data(), s.H), s.H, d_h, width, rows, s.H);
+    std::memcpy(d_h, task.of(d_h_last.typed_data(), s.H), 4 * rows * s.H);
     std::fill_n(sums + number * size, s.T == 0 ? size : 0, 0.f);
     for (Index t = s.T - 1, summed = 0; t >= 0; --t) {
       const Index at = summed * rows;
       float* d = d_gates + at * s.G;
       const float* c = task.of(cells.typed_data(), s.H, t);
       const float* c_before = t ? c - s.B * s.H : task.of(c_first.typed_data(), s.H);
-      gate_gradients(task, task.of(gates.typed_data(), s.G, t), c, c_before,
-                     task.of(d_hidden.typed_data(), s.H, t), {d_h, width, 1}, d_c, d);
-      multiply({d, s.G, 1}, rows, s.G, packed + task.k * s.G * panels(width) * kPanel, width, d_u,
-               width, false);
-      if (d_x != nullptr) copy(d_u, width, task.of(d_x, s.F, t), s.F, rows, s.F);
+      gate_gradients(rows, s.H, 0, s.H, task.of(gates.typed_data(), s.G, t), c, c_before,
+                     task.of(d_hidden.typed_data(), s.H, t), d_h, d_c, d);
+      multiply({d, s.G, 1}, rows, s.G, packed_h + task.k * s.G * panels(s.H) * kPanel, s.H, d_h,
+               s.H, false);
       const float* h_before =
           t ? task.of(hidden.typed_data(), s.H, t - 1) : task.of(h_first.typed_data(), s.H);
       copy(task.of(x.typed_data(), s.F, t), s.F, u + at * s.U, s.U, rows, s.F);
@@ -454,9 +685,15 @@ ffi::Error backward(ffi::ThreadPool pool, Array gates, Array cells, Array hidden
       pack<kRows>({u, s.U, 1}, summed * rows, s.U, u_blocks);
       multiply({u_blocks, 1, kRows, summed * rows * kRows}, s.U, summed * rows, d_panels, s.G,
                sums + number * size, s.G, begun);
+      if (d_x != nullptr) {
+        multiply({d_gates, s.G, 1}, summed * rows, s.G,
+                 packed_x + task.k * s.G * panels(s.F) * kPanel, s.F, d_inputs, s.F, false);
+        for (Index i = 0; i < summed; ++i)
+          copy(d_inputs + i * rows * s.F, s.F, task.of(d_x, s.F, t + summed - 1 - i), s.F, rows,
+               s.F);
+      }
       summed = 0;
     }
-    copy(d_h, width, task.of(d_h_first->typed_data(), s.H), s.H, rows, s.H);
   });
   if (s.parts != 1)
     share(pool, s.K * s.U, [&](Index row) {

@@ -53,6 +53,9 @@ def run_and_gradients(kernel, x, d, hidden, sharding=None):
         (1, 4, 70, 9, 17),  # a batch in parts, rows and units that divide nothing
         (1, 300, 8, 16, 16),  # gradients of weights in several blocks
         (2, 3, 4, 200, 170),  # large weights
+        (1, 300, 3, 5, 41),  # few rows, whose steps all threads take together, in several blocks
+        (1, 500, 2, 60, 200),  # the same with large weights
+        (1, 1, 1, 3, 2),
     ],
 )
 def test_equals_the_scan_gradients_too(num_lstms, steps, batch, features, hidden):
@@ -62,6 +65,25 @@ def test_equals_the_scan_gradients_too(num_lstms, steps, batch, features, hidden
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max()), native, scan
     )
+
+
+@needs_compiler
+def test_threads_that_take_a_step_together_wait_for_each_other():
+    """Whoever computes a number, and when, it is the same sum: runs are equal bit by bit."""
+    assert lstm_cpu.is_available()
+    keys = jax.random.split(jax.random.key(0), 3)
+    x, d = (jax.random.normal(key, (1, 200, 2, 200)) for key in keys[:2])
+    w = 0.1 * jax.random.normal(keys[2], (1, 200 + 200 + 1, 800))
+    zeros = jnp.zeros((1, 2, 200))
+
+    def loss(x, w):
+        h, _ = native_lstm(x, w, LSTMCarry(zeros, zeros))
+        return jnp.sum(d * h), h
+
+    gradients = jax.jit(jax.grad(loss, (0, 1), has_aux=True))
+    first = gradients(x, w)
+    for _ in range(50):
+        jax.tree.map(np.testing.assert_array_equal, gradients(x, w), first)
 
 
 @needs_compiler
