@@ -7,7 +7,7 @@ same sizes, tied tables, dropout, optimizer, schedule, batches and order. After 
 measured on the validation songs. The target is by default what the worst of them reaches at its
 best, plus 0.02 nats: all get there, and none is asked for its last bit of luck.
 
-What bounds it. A step of `vocab:best` reads 16 windows of 64 tokens: 64 steps of [16, 256] x
+What bounds it. A step of `vocab:best` reads 8 windows of 32 tokens: 32 steps of [8, 256] x
 [256, 1024], whose weights, a megabyte, stay in a core's cache, and products of all steps for the
 input, the output table of some thousand ids and the gradients, which are large. PyTorch runs the
 recurrence's small products on one core. A step of `nsm:best` is 128 steps of [312, 128] x

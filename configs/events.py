@@ -2,7 +2,8 @@
 
     python -m musicjax.train --config=configs/events.py --workdir=runs/events
 
-is Bach's chorales with all four voices, on sixteenths. Variants, after a colon:
+is Bach's chorales with all four voices, on sixteenths: 0.65 nats an event (Kneser-Ney 1.47), in
+ten minutes. Variants, after a colon:
 
     quick   of fewer epochs, without the pointer: four voices, 0.71 nats an event
             (Kneser-Ney 1.47), in two or three minutes

@@ -48,7 +48,7 @@ constexpr Index kTaskRows = 64;                  // at most
 constexpr Index kStepTaskRows = 32 * kStepRows;  // at most, so that they stay in the cache
 // Rows, of several steps, after which w's gradient is added up; and if that is itself large.
 constexpr Index kSumRows = 192, kLargeSumRows = 768, kLarge = 1 << 17;
-constexpr Index kTogether = 4;  // rows, up to which all threads work on each step
+constexpr Index kTogether = 8;  // rows, up to which all threads work on each step
 constexpr Index kWorthWaiting = 1 << 17;  // multiplications of such a step, for a thread more
 constexpr Index kSpins = 1000;  // of a thread that waits, before it lets others run
 constexpr Index kWorthSharing = 1 << 20;  // multiplications of a step, for threads to share it
