@@ -193,17 +193,16 @@ def write_page(
     with ThreadPoolExecutor(workers.cores()) as threads:
         sounds = [threads.submit(render, *each) for each in zip(names, exhibits, strict=True)]
         # Each card's files are written while the next ones' sounds are made.
-        cards = iter(
-            [
-                _card(folder, name, exhibit, audio_format, settings, sound)
-                for name, exhibit, sound in zip(names, exhibits, sounds, strict=True)
-            ]
-        )
+        cards = [
+            _card(folder, name, exhibit, audio_format, settings, sound)
+            for name, exhibit, sound in zip(names, exhibits, sounds, strict=True)
+        ]
+    left = iter(cards)
     shown = [
         {
             "title": each.title,
             "text": each.text,
-            "cards": [next(cards) for _ in each.exhibits],
+            "cards": [next(left) for _ in each.exhibits],
             "picture": _picture(folder, f"picture/section-{number}.png", each),
         }
         for number, each in enumerate(sections, 1)
