@@ -12,9 +12,9 @@ followed by a rest. Variants, after a colon:
     best_large wider, of fewer epochs, for some hundred songs, and it may copy from the song so far:
                1.63 nats a token on POP909's piano (the longest match in the song 2.27)
     keys       best, but the songs keep their keys, and each example is moved to one that is drawn:
-               music in any key. 3.02 nats a token on the chorales (best: 2.85; the longest match in songs
-               of all keys 4.05), in 2.5 times as long; on a folder
-               of 60 pop songs, which quick soon knows by heart, better than it
+               music in any key. 3.02 nats a token on the chorales (best: 2.85; the longest match in
+               songs of all keys 4.05), in 2.5 times as long; on a folder of 60 pop songs, which
+               quick soon knows by heart, better than it
     quick      best of fewer epochs: music within minutes
     small      the paper's network, small
     causal     small in one direction
