@@ -321,29 +321,16 @@ void copy(const float* from, Index from_row, float* to, Index to_row, Index rows
   for (Index r = 0; r < rows; ++r) std::memcpy(to + r * to_row, from + r * from_row, 4 * columns);
 }
 
-// Panels of a matrix [depth, columns].
-const float* packed(ffi::ThreadPool& pool, Matrix from, Index depth, Index columns, float* to) {
-  share(pool, panels(columns), [&](Index panel) {
-    const Index start = panel * kPanel, some = std::min<Index>(kPanel, columns - start);
-    pack({from.at(0, start), from.row, from.column}, depth, some, to + start * depth);
+// Panels of K matrices [depth, columns] that stand `apart`.
+const float* packed(ffi::ThreadPool& pool, Matrix from, Index depth, Index columns, float* to,
+                    Index K = 1, Index apart = 0) {
+  const Index each = panels(columns);
+  share(pool, K * each, [&](Index task) {
+    const Index start = task % each * kPanel, some = std::min<Index>(kPanel, columns - start);
+    const float* first = from.at(0, start) + task / each * apart;
+    pack({first, from.row, from.column}, depth, some, to + task * depth * kPanel);
   });
   return to;
-}
-
-// Panels of each LSTM's w [U, G], or of some columns of its transpose [G, U].
-template <int slot>
-const float* packed_weights(ffi::ThreadPool& pool, const Shape& s, const float* w, bool transposed,
-                            Index first, Index columns) {
-  const Index depth = transposed ? s.G : s.U;
-  const Index each = panels(columns), size = depth * kPanel;
-  float* packed = scratch<slot>(s.K * each * size);
-  share(pool, s.K * each, [&](Index task) {
-    const Index k = task / each, column = task % each * kPanel;
-    const Index row = transposed ? 1 : s.G, step = transposed ? s.G : 1;
-    const Matrix from{w + k * s.U * s.G + (first + column) * step, row, step};
-    pack(from, depth, std::min<Index>(kPanel, columns - column), packed + task * size);
-  });
-  return packed;
 }
 
 // Activated gates of a vector of units, and c and h after them.
@@ -439,7 +426,8 @@ ffi::Error forward(ffi::ThreadPool pool, Array x, Array w, Array h_first, Array 
                             c_first.typed_data(), hidden->typed_data(), c_last->typed_data(), gates,
                             cells);
   const Index width = panels(s.G) * kPanel;
-  const float* packed = packed_weights<0>(pool, s, w.typed_data(), false, 0, s.G);
+  const float* of_u = packed(pool, {w.typed_data(), s.G, 1}, s.U, s.G,
+                             scratch<0>(s.K * s.U * width), s.K, s.U * s.G);
   share(pool, s.K * s.parts, [&](Index number) {
     const Task task(s, number);
     const Index rows = task.rows;
@@ -451,7 +439,7 @@ ffi::Error forward(ffi::ThreadPool pool, Array x, Array w, Array h_first, Array 
     for (Index r = 0; r < rows; ++r) u[r * s.U + s.U - 1] = 1.f;
     for (Index t = 0; t < s.T; ++t) {
       copy(task.of(x.typed_data(), s.F, t), s.F, u, s.U, rows, s.F);
-      multiply({u, s.U, 1}, rows, s.U, packed + task.k * s.U * width, width, before, width, false);
+      multiply({u, s.U, 1}, rows, s.U, of_u + task.k * s.U * width, width, before, width, false);
       float* h = task.of(hidden->typed_data(), s.H, t);
       for (Index r = 0; r < rows; ++r)
         for (Index j = 0; j < s.H; j += kLanes) {
@@ -647,9 +635,12 @@ ffi::Error backward(ffi::ThreadPool pool, Array gates, Array cells, Array hidden
                              d_h_first->typed_data(), d_c_first->typed_data(), d_x);
   }
   const Index size = s.U * s.G, most = size > kLarge ? kLargeSumRows : kSumRows;
-  const float* packed_h = packed_weights<0>(pool, s, w.typed_data(), true, s.F, s.H);
-  const float* packed_x =
-      d_x == nullptr ? nullptr : packed_weights<7>(pool, s, w.typed_data(), true, 0, s.F);
+  const Index size_h = s.G * panels(s.H) * kPanel, size_x = s.G * panels(s.F) * kPanel;
+  const float* of_h = packed(pool, {w.typed_data() + s.F * s.G, 1, s.G}, s.G, s.H,
+                             scratch<0>(s.K * size_h), s.K, size);
+  const float* of_x = nullptr;
+  if (d_x != nullptr)
+    of_x = packed(pool, {w.typed_data(), 1, s.G}, s.G, s.F, scratch<7>(s.K * size_x), s.K, size);
   // Each task's sum; w's gradient itself, if it is the only one of its LSTM.
   float* sums = s.parts == 1 ? d_w->typed_data() : scratch<6>(s.K * s.parts * size);
   share(pool, s.K * s.parts, [&](Index number) {
@@ -672,8 +663,7 @@ ffi::Error backward(ffi::ThreadPool pool, Array gates, Array cells, Array hidden
       const float* c_before = t ? c - s.B * s.H : task.of(c_first.typed_data(), s.H);
       gate_gradients(rows, s.H, 0, s.H, task.of(gates.typed_data(), s.G, t), c, c_before,
                      task.of(d_hidden.typed_data(), s.H, t), d_h, d_c, d);
-      multiply({d, s.G, 1}, rows, s.G, packed_h + task.k * s.G * panels(s.H) * kPanel, s.H, d_h,
-               s.H, false);
+      multiply({d, s.G, 1}, rows, s.G, of_h + task.k * size_h, s.H, d_h, s.H, false);
       const float* h_before =
           t ? task.of(hidden.typed_data(), s.H, t - 1) : task.of(h_first.typed_data(), s.H);
       copy(task.of(x.typed_data(), s.F, t), s.F, u + at * s.U, s.U, rows, s.F);
@@ -686,8 +676,8 @@ ffi::Error backward(ffi::ThreadPool pool, Array gates, Array cells, Array hidden
       multiply({u_blocks, 1, kRows, summed * rows * kRows}, s.U, summed * rows, d_panels, s.G,
                sums + number * size, s.G, begun);
       if (d_x != nullptr) {
-        multiply({d_gates, s.G, 1}, summed * rows, s.G,
-                 packed_x + task.k * s.G * panels(s.F) * kPanel, s.F, d_inputs, s.F, false);
+        multiply({d_gates, s.G, 1}, summed * rows, s.G, of_x + task.k * size_x, s.F,
+                 d_inputs, s.F, false);
         for (Index i = 0; i < summed; ++i)
           copy(d_inputs + i * rows * s.F, s.F, task.of(d_x, s.F, t + summed - 1 - i), s.F, rows,
                s.F);
