@@ -35,6 +35,7 @@ def get_config(variant: str = "") -> Config:
     data.instruments = False  # notes name their program; else all tracks are one instrument
     data.tempos = 0  # bins of tempo, such as 32; 0: none is written, the song's own is kept apart
     data.ends = True  # songs end with an event of their own, and so do pieces
+    data.meter = ""  # such as "3/4", of all bars; "": as each song says
 
     config.model = model = get_causal_lstm()
     model.window = 512  # some sixteen bars of four voices

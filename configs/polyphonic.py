@@ -96,8 +96,12 @@ def jsb_chorales_events(config: Config) -> None:
 
 def musedata_events(config: Config) -> None:
     events(config)
+    # Where a step may be a sixteenth or an eighth, and a bar three beats or four, bars of two steps
+    # write what comes again in the same way, wherever that is.
+    config.data.meter = "1/8"
     config.model.window = 1024
     config.model.hidden_size = 512
+    config.model.moved_copies = True
     config.model.input_dropout = 0.2
     config.model.dropout = 0.4
     config.train.epochs = 9

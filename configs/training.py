@@ -75,6 +75,7 @@ def get_causal_lstm() -> ConfigDict:
     model.places = True  # the place in the bar of the next element is an input
     model.context = False  # what sounds is an input, and pitches are judged by it
     model.memory = 0  # ids back to which the model may point, to copy what came next; 0: none
+    model.moved_copies = False  # or at other pitches, of encodings whose ids are of one pitch each
     model.input_dropout = 0.3  # of the numbers that stand for ids
     model.dropout = 0.6  # of each LSTM's outputs
     return model

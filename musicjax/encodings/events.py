@@ -27,11 +27,11 @@ import dataclasses
 import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
-from musicjax.config import ANY, Rule, one_of, setting
+from musicjax.config import ANY, Rule, one_of, setting, settings_of
 from musicjax.encodings.base import (
     MOST_COUNTED,
     NO_VOICE,
@@ -56,6 +56,7 @@ DRUMS = -1  # the Program of the percussion channel
 _WHOLE = 4 * UNITS_PER_QUARTER
 _NUMERATORS = {4: 8, 8: 12}  # the vocabulary's meters: 1/4 to 8/4, 1/8 to 12/8
 _METERS = [(n, below) for below, most in _NUMERATORS.items() for n in range(1, most + 1)]
+_METER_TEXTS = {f"{above}/{below}": (above, below) for above, below in _METERS}
 _QPM_RANGE = (20, 400)
 _PITCHES = 128
 # Of a state of the grammar: from here on, what is left of each pitch's note, and of the shorter one
@@ -383,6 +384,7 @@ class EventEncoding(FixedIds):
         instruments: notes name their program; else all are merged.
         tempos: bins of tempo; 0: none is written.
         ends: songs end with an event of their own, EOS.
+        meter: of all bars, such as "1/8", whatever songs say; "": their own.
     """
 
     name: ClassVar[str] = "events"
@@ -397,6 +399,14 @@ class EventEncoding(FixedIds):
     instruments: bool = setting(ANY)
     tempos: int = setting(Rule(lambda bins: not bins or bins > 1, "0 (none), or 2 bins or more"))
     ends: bool = setting(ANY)
+    meter: str = setting(
+        Rule(lambda text: not text or text in _METER_TEXTS, "such as 4/4, or '' for songs' own")
+    )
+
+    @classmethod
+    def from_config(cls, data: Any) -> Self:
+        """See Encoding. What was saved before there was `meter` has the songs' own."""
+        return settings_of(cls, {"meter": "", **data}, "data")
 
     @property
     def tokenizer(self) -> Any:
@@ -430,6 +440,8 @@ class EventEncoding(FixedIds):
         if not len(on_grid.notes):
             raise SongError(song.source, "no_notes", "no note to make events of")
         meters = grid_meters(song, self.resolution)
+        if self.meter:
+            meters = [Meter(0, *_METER_TEXTS[self.meter])]
         notes = _split(on_grid.notes, meters)
         pitched = notes[notes[:, 2] != DRUMS]
         elements, bars = self._write(notes, meters, self._tempos(song, int(notes[-1, 0])))

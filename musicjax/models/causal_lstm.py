@@ -53,6 +53,7 @@ class CausalLSTMSettings(LSTMSettings):
     places: bool = setting()
     context: bool = setting()
     memory: int = setting(at_least(0, "ids; 0: none"))
+    moved_copies: bool = setting()
     input_dropout: float = setting(SHARE)
 
 
@@ -111,8 +112,9 @@ class CausalNetwork(nnx.Module):
         self.w_out = nnx.Param(glorot(rngs.params(), (inputs, size)))
         self.b_out = nnx.Param(jnp.zeros(size))
         self.bias = nnx.Param(jnp.zeros(encoding.size))
-        units = encoding.units_per_quarter
-        self.pointer = Pointer(inputs, units, rngs=rngs) if settings.memory else None
+        units, pitches = encoding.units_per_quarter, encoding.id_pitches.tolist()
+        copies = (inputs, units, pitches, settings.moved_copies)
+        self.pointer = Pointer(*copies, rngs=rngs) if settings.memory else None
         self.intervals = Intervals(inputs, told.pitches.shape[-2], rngs=rngs) if told else None
 
     def table(self, features: Sequence[Any]) -> jax.Array:
@@ -191,8 +193,9 @@ class CausalLSTM(Categorical):
 
     @classmethod
     def from_config(cls, config: Any, encoding: Any) -> Self:
-        """See Model."""
-        settings = settings_of(CausalLSTMSettings, config.model, "model")
+        """See Model. What was saved before there were `moved_copies` has none."""
+        fields = {"moved_copies": False, **config.model}
+        settings = settings_of(CausalLSTMSettings, fields, "model")
         settings.check_kernel()
         expect(
             not settings.places or encoding.streams == 1,
@@ -307,7 +310,7 @@ class CausalLSTM(Categorical):
         logits, memory = without_unknown(logits), carry.memory
         if memory is not None:
             memory, shares = network.pointer.recall(memory, x, carry.last, carry.time)
-            logits = pointer.mix(logits[:, None], shares, memory.ids)[:, 0]
+            logits = pointer.mix(logits[:, None], shares)[:, 0]
         ids = jax.vmap(jax.random.categorical)(keys, rules(logits)).astype(jnp.int32)
         if memory is not None:
             memory = network.pointer.write(memory, x, ids, carry.time)

@@ -23,8 +23,7 @@ from musicjax.music.song import Meter, Song, Tempo, Track
 
 def encoding_of(**changes):
     chosen = {"resolution": 12, "velocities": 0, "instruments": False, "tempos": 0, "ends": False}
-    chosen |= changes
-    return EventEncoding(**chosen)
+    return EventEncoding(**(chosen | {"meter": ""} | changes))
 
 
 # One of each kind of setting.
@@ -267,6 +266,24 @@ def test_bars_follow_one_another(song):
         assert (after.tick - meter.tick) % meter.ticks(12) == 0
 
 
+@pytest.mark.parametrize("meter", ["1/8", "2/4", "3/4", "12/8"])
+@given(song=songs())
+def test_all_bars_may_be_alike(meter, song):
+    encoding = encoding_of(meter=meter)
+    made = encoding.encode(song)
+    meters = encoding.meters(made.layout, 0, made.elements)
+    assert [f"{numerator}/{below}" for _, numerator, below in meters] == [meter]
+    if not made.sums["split"]:  # an eighth's beats are shorter
+        assert rows(encoding.decode(made.elements), encoding) == rows(song.tracks, encoding)
+
+
+def test_a_meter_that_events_cannot_write_is_refused():
+    config = load_config(name="events")
+    config.data.meter = "7/16"
+    with pytest.raises(InputError, match=r"data\.meter is '7/16'; expected such as 4/4"):
+        make_encoding(config.data)
+
+
 # --- events -> song ------------------------------------------------------------------------------
 
 
@@ -470,7 +487,9 @@ def test_miditok_is_imported_late_and_asks_no_network():
     code = """
 import socket, sys
 from musicjax.encodings.events import EventEncoding
-encoding = EventEncoding(resolution=12, velocities=0, instruments=False, tempos=0, ends=False)
+encoding = EventEncoding(
+    resolution=12, velocities=0, instruments=False, tempos=0, ends=False, meter=""
+)
 assert "miditok" not in sys.modules
 def refuse(*arguments, **options):
     raise AssertionError("the network was asked")

@@ -23,7 +23,7 @@ from musicjax.generation.options import (
 )
 
 TOKENS = TokenEncoding(longest_rest=4, longest_note=16, instruments=False, vocabulary=VOCABULARY)
-EVENTS = EventEncoding(resolution=4, velocities=0, instruments=False, tempos=0, ends=True)
+EVENTS = EventEncoding(resolution=4, velocities=0, instruments=False, tempos=0, ends=True, meter="")
 STATES = NoteStateEncoding(lowest=60, highest=63, articulate=True)
 
 

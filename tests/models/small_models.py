@@ -11,7 +11,7 @@ from musicjax.models.biaxial import Biaxial
 from musicjax.models.causal_lstm import CausalLSTM
 from musicjax.models.token_lstm import TokenLSTM
 
-EVENTS = EventEncoding(resolution=4, velocities=0, instruments=False, tempos=0, ends=True)
+EVENTS = EventEncoding(resolution=4, velocities=0, instruments=False, tempos=0, ends=True, meter="")
 TOKENS = TokenEncoding(longest_rest=4, longest_note=16, instruments=False, vocabulary=VOCABULARY)
 
 

@@ -60,7 +60,7 @@ def logits_of(model, params, ids, places, key=None):
     memory = network.pointer.remember(h[:, :0], ids[:, :1], times[:, :0], model.settings.memory)
     for t in range(ids.shape[1]):
         memory, shares = network.pointer.recall(memory, h[:, t], ids[:, t], times[:, t])
-        rows.append(pointer.mix(logits[:, t : t + 1], shares, memory.ids))
+        rows.append(pointer.mix(logits[:, t : t + 1], shares))
         if t + 1 < ids.shape[1]:
             memory = network.pointer.write(memory, h[:, t], ids[:, t + 1], times[:, t])
     return jnp.concatenate(rows, axis=1)
@@ -283,6 +283,7 @@ def generate(model, params, prime, positions, to_come, rules=likeliest, seed=0):
         {"parts": False, "places": False},
         {"memory": 5},
         {"memory": 100},
+        {"memory": 100, "encoding": EVENTS, "places": False, "moved_copies": True},
         {"encoding": EVENTS, "context": True},
     ],
 )

@@ -154,9 +154,12 @@ def test_unisons_have_musicjaxs_context(browser, page):
 
 
 @pytest.mark.parametrize("memory", [7, 100])
-@pytest.mark.parametrize(("name", "variant"), [("vocab", "tiny_causal"), ("events", "tiny")])
-def test_a_pointer_says_what_musicjaxs_does(browser, tmp_path, name, variant, memory):
-    model = small_model(name, variant, memory=memory)
+@pytest.mark.parametrize(
+    ("name", "variant", "moved"),
+    [("vocab", "tiny_causal", False), ("events", "tiny", False), ("events", "tiny", True)],
+)
+def test_a_pointer_says_what_musicjaxs_does(browser, tmp_path, name, variant, moved, memory):
+    model = small_model(name, variant, memory=memory, moved_copies=moved)
     params, rng = drawn_params(model), np.random.default_rng(0)
     some = rng.integers(1, model.encoding.size, 12)
     ids = np.tile(rng.choice(some, 25), 2)  # what comes again, matches

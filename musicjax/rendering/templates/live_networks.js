@@ -59,37 +59,56 @@ class LSTM {
   }
 }
 
-// musicjax/models/pointer.py: its memory is of one entry for each id, the newest last.
+// musicjax/models/pointer.py: its memory is of one entry for each id, the newest last, and of the last
+// pitch, and the last id's step. `pitchOf` is the reader's, of `count` ids.
 class Pointer {
-  constructor(reach, unitsPerQuarter, arrays) {
-    Object.assign(this, { reach, unitsPerQuarter });
-    for (const name of ["w_query", "w_key", "sentinel", "bias", "distance", "matched"]) {
+  constructor(reach, unitsPerQuarter, arrays, pitchOf, count) {
+    Object.assign(this, { reach, unitsPerQuarter, pitchOf, ofPitch: new Map() });
+    for (const name of ["w_query", "w_key", "sentinel", "bias", "distance", "matched", "moved"]) {
       this[name] = arrays[`pointer.${name}`];
     }
     this.size = this.sentinel.length;
+    for (let id = 0; id < count; id++) if (pitchOf(id) >= 0) this.ofPitch.set(pitchOf(id), id);
+  }
+
+  start() {
+    return { entries: [], pitch: 60, step: 0 };
   }
 
   // `last` was read: where it came before, a match goes on, and elsewhere it is half as good.
-  match(entries, last) {
+  match({ entries, step }, last) {
+    const after = (before, same) => (same && last > 0 ? before + 1 : Math.floor(before / 2));
     for (let s = entries.length - 1; s >= 0; s--) {
       const before = entries[s - 1];
-      if (!before) entries[s].match = 0;
-      else entries[s].match = before.id === last && last > 0 ? before.match + 1 : Math.floor(before.match / 2);
+      entries[s].match = before ? after(before.match, before.id === last) : 0;
+      entries[s].movedMatch = before ? after(before.movedMatch, before.step === step) : 0;
     }
   }
 
-  scoreOf(query, time, { key, time: then, match }) {
+  scoreOf(query, time, { key, time: then }) {
     const ago = time - then;
     const furthest = this.distance.length - 2;
     const whole = ago % this.unitsPerQuarter === 0;
     let score = this.distance[whole ? Math.min(ago / this.unitsPerQuarter, furthest) : furthest + 1];
-    score += this.matched[Math.min(match, this.matched.length - 1)];
     for (let i = 0; i < this.size; i++) score += query[i] * key[i];
     return score;
   }
 
+  // What may be copied of an entry, with the scores: its id, and that moved to another pitch.
+  copies(query, time, entry, pitch) {
+    const score = this.scoreOf(query, time, entry);
+    const known = (matched, match) => matched[Math.min(match, matched.length - 1)];
+    const copies = [{ id: entry.id, score: score + known(this.matched, entry.match) }];
+    const by = pitch - entry.pitch;
+    if (!this.moved || by === 0) return copies;
+    const from = this.pitchOf(entry.id);
+    const id = from < 0 ? entry.id : this.ofPitch.get(from + by);
+    if (id) copies.push({ id, score: score + known(this.moved, entry.movedMatch) });
+    return copies;
+  }
+
   // The logits become log-probabilities of all ids, copies too.
-  mix(logits, entries, h, time) {
+  mix(logits, { entries, pitch }, h, time) {
     const query = new Float64Array(this.size);
     addProduct(query, h, this.w_query);
     let own = this.bias[0];
@@ -99,23 +118,27 @@ class Pointer {
     });
     // One entry more than can be pointed to is kept, for the match of the one after it.
     const allowed = entries.slice(entries.length > this.reach ? 1 : 0).filter(({ id }) => id > 0);
-    const scores = allowed.map((entry) => this.scoreOf(query, time, entry));
-    const most = scores.reduce((a, b) => Math.max(a, b), own);
-    const shares = scores.map((score) => Math.exp(score - most));
+    const copies = allowed.flatMap((entry) => this.copies(query, time, entry, pitch));
+    const most = copies.reduce((a, { score }) => Math.max(a, score), own);
+    const shares = copies.map(({ score }) => Math.exp(score - most));
     const ownShare = Math.exp(own - most);
     const sum = shares.reduce((a, b) => a + b, ownShare);
     const highest = logits.reduce((a, b) => Math.max(a, b), -Infinity);
     const p = logits.map((logit) => Math.exp(logit - highest));
     const scale = ownShare / sum / p.reduce((a, b) => a + b, 0);
     p.forEach((value, id) => (p[id] = value * scale));
-    allowed.forEach(({ id }, s) => (p[id] += shares[s] / sum));
+    copies.forEach(({ id }, i) => (p[id] += shares[i] / sum));
     p.forEach((value, id) => (logits[id] = Math.log(value + 1e-30)));
   }
 
-  write(entries, h, id, time) {
+  write(memory, h, id, time) {
+    const { entries, pitch } = memory;
     const key = new Float64Array(this.size);
     addProduct(key, h, this.w_key);
-    entries.push({ key, id, time, match: 0 });
+    const own = this.pitchOf(id);
+    memory.step = own < 0 ? id : `step ${own - pitch}`;
+    if (own >= 0) memory.pitch = own;
+    entries.push({ key, id, time, pitch, step: memory.step, match: 0, movedMatch: 0 });
     if (entries.length > this.reach + 1) entries.shift();
   }
 }
@@ -130,17 +153,20 @@ NETWORKS.causal_lstm = class {
     this.table = arrays.table;
     this.logits = new Float64Array(this.table.length / this.embedding);
     const { reach } = settings;
-    this.pointer = reach ? new Pointer(reach, data.reader.units_per_quarter, arrays) : null;
+    const reader = new READERS[data.reader.name](data.reader);
+    const pitchOf = (id) => reader.pitchOf(id);
+    const copies = [reach, data.reader.units_per_quarter, arrays, pitchOf, this.logits.length];
+    this.pointer = reach ? new Pointer(...copies) : null;
   }
 
   start() {
     const state = this.lstms.map(({ size }) => ({ h: new Float64Array(size), c: new Float64Array(size) }));
     const reader = new READERS[data.reader.name](data.reader);
-    return { state, reader, last: 0, time: 0, entries: [] };
+    return { state, reader, last: 0, time: 0, copied: this.pointer && this.pointer.start() };
   }
 
   advance(memory, place) {
-    const { reader, last, entries } = memory;
+    const { reader, last, copied } = memory;
     let x = new Float64Array(this.embedding);
     addRow(x, this.table, last);
     if (this.arrays.context) {
@@ -148,7 +174,7 @@ NETWORKS.causal_lstm = class {
       reader.context((feature, value) => addRow(x, this.arrays.context, feature, value));
     }
     if (this.pointer) {
-      this.pointer.match(entries, last);
+      this.pointer.match(copied, last);
       memory.time += reader.units(last);
     }
     if (this.places) addRow(x, this.arrays.places, Math.min(place, this.places - 1));
@@ -199,7 +225,7 @@ NETWORKS.causal_lstm = class {
   }
 
   take(memory, h, id) {
-    if (this.pointer) this.pointer.write(memory.entries, h, id, memory.time);
+    if (this.pointer) this.pointer.write(memory.copied, h, id, memory.time);
     memory.last = id;
     return id;
   }
@@ -211,7 +237,7 @@ NETWORKS.causal_lstm = class {
   next(memory, place, sampler) {
     const h = this.advance(memory, place);
     const logits = this.outputs(h, memory.reader);
-    if (this.pointer) this.pointer.mix(logits, memory.entries, h, memory.time);
+    if (this.pointer) this.pointer.mix(logits, memory.copied, h, memory.time);
     return this.take(memory, h, sampler.id(logits));
   }
 };

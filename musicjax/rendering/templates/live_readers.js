@@ -43,6 +43,10 @@ READERS.tokens = class {
     return id > 0;
   }
 
+  pitchOf() {
+    return -1; // a token may be of several
+  }
+
   crowds(id, most) {
     return this.pitches[id].length > most;
   }
