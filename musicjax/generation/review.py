@@ -6,11 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from musicjax.encodings.base import Encoding
 from musicjax.evaluation import distance, novelty
 from musicjax.evaluation.distance import Comparison
 from musicjax.evaluation.metrics import Passage
 from musicjax.generation.options import Options
-from musicjax.generation.piece import generate
+from musicjax.generation.piece import Piece, generate
+from musicjax.music.song import Track
 from musicjax.training import workdir
 
 _MOST_SONGS = 300  # of the training songs, evenly spread
@@ -34,7 +36,8 @@ class Review(NamedTuple):
 def review(folder: str | Path, options: Options) -> Review:
     """Generates pieces, and compares them with the songs of a work dir.
 
-    Real songs are cut to the length of the pieces, since some measures grow with length.
+    Real songs are cut to the length of the pieces, since some measures grow with length. Of pieces
+    what is whole is measured, see `inner`.
 
     Args:
         folder: work dir of a run of musicjax.train.
@@ -47,7 +50,7 @@ def review(folder: str | Path, options: Options) -> Review:
         length = int(np.median([song.length for song in test]))
         options = dataclasses.replace(options, length=length)
     pieces = generate(folder, options)
-    generated = [piece.passage for piece in pieces]
+    generated = [inner(piece, corpus.encoding) for piece in pieces]
     units = int(np.median([passage.ticks for passage in generated]))
     sets = {
         "training": distance.passages_of(corpus, "train", units=units, most=_MOST_SONGS),
@@ -64,6 +67,48 @@ def review(folder: str | Path, options: Options) -> Review:
     longest = max(found["generated"], key=lambda match: match.distinct)
     copied = {name: [match.distinct for match in found[name]] for name in found}
     return Review(comparison, copied, novelty.describe(longest))
+
+
+def inner(piece: Piece, encoding: Encoding) -> Passage:
+    """What of a piece is whole, and all its own: from the first bar line after its beginning, and
+    up to where its last notes begin, unless it ends by itself.
+
+    Before, it may go on inside of a bar, with the rest of a chord whose other notes are the
+    prime's: heard alone, it would begin with silence and lack voices. After, what was not drawn any
+    more is missing. A piece that is no longer than that stays as it is.
+
+    Args:
+        piece: of a model of this encoding.
+        encoding: of its elements, and of its ticks.
+    """
+    passage, bars = piece.passage, piece.passage.bars
+    line = int(bars.line[0] + bars.length[0] * (-bars.line[0] // bars.length[0] + 1))
+    line = -(-min(line, *bars.begin[1:].tolist(), passage.ticks * bars.parts) // bars.parts)
+    until = passage.ticks if piece.ended else int(passage.notes[:, 0].max(initial=0))
+    if line >= until:
+        return passage
+
+    def kept(track: Track) -> Track:
+        after = track.onset_ticks >= line
+        return dataclasses.replace(
+            track,
+            onset_ticks=track.onset_ticks[after] - line,
+            duration_ticks=track.duration_ticks[after],
+            pitch=track.pitch[after],
+            velocity=track.velocity[after],
+        )
+
+    meters = passage.song.meters_from_start
+    held = [meter for meter in meters if meter.tick <= line][-1:]
+    later = [meter._replace(tick=meter.tick - line) for meter in meters if meter.tick > line]
+    song = dataclasses.replace(
+        passage.song,
+        tracks=tuple(map(kept, passage.song.tracks)),
+        meters=(held[0]._replace(tick=0), *later),
+    )
+    onsets = encoding.onsets(passage.elements)
+    elements = passage.elements[(onsets >= line) & (onsets < until)]
+    return Passage(song, until - line, elements, passage.element)
 
 
 def describe(result: Review) -> str:
