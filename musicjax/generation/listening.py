@@ -3,6 +3,7 @@ the page of musicjax.rendering.page.
 """
 
 import dataclasses
+import functools
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from musicjax.evaluation import distance, metrics, novelty, ratings
 from musicjax.evaluation.metrics import MEASURES, Passage
 from musicjax.generation.options import Options
 from musicjax.generation.piece import Piece, generate
+from musicjax.generation.review import inner
 from musicjax.music import notation
 from musicjax.music.song import Song, Track
 from musicjax.rendering import audio, page
@@ -43,6 +45,11 @@ class _Run:
     def fingerprint(self) -> str:
         """Of the corpus."""
         return self.corpus.manifest["fingerprint"]
+
+    @functools.cached_property
+    def measured(self) -> list[Passage]:
+        """What of each piece is measured."""
+        return [inner(piece, self.corpus.encoding) for piece in self.pieces]
 
 
 def write_page(
@@ -153,7 +160,13 @@ def _text(runs: Sequence[_Run], options: Options) -> str:
 
 
 def _sections(runs: Sequence[_Run], judges: dict[str, "_Judge"], real: int) -> list[Section]:
-    made = [[_exhibit(run, piece, judges[run.fingerprint]) for piece in run.pieces] for run in runs]
+    made = [
+        [
+            _exhibit(run, piece, judges[run.fingerprint].rows(metrics.measure(passage)))
+            for piece, passage in zip(run.pieces, run.measured, strict=True)
+        ]
+        for run in runs
+    ]
     if len(runs) == 1:
         sections = [Section("Made by the model", "", made[0])]
     else:
@@ -168,13 +181,13 @@ def _sections(runs: Sequence[_Run], judges: dict[str, "_Judge"], real: int) -> l
     return sections
 
 
-def _exhibit(run: _Run, piece: Piece, judge: "_Judge") -> Exhibit:
+def _exhibit(run: _Run, piece: Piece, judged: list[Judged]) -> Exhibit:
     return Exhibit(
         f"Seed {piece.seed}, {piece.place} {piece.prime.name}",
         run.label,
         piece.song,
         notation.in_voices(piece.song),  # prime and continuation as one
-        judge.rows(piece.metrics),
+        judged,
         _novelty(run, piece.passage),
     )
 
@@ -219,7 +232,7 @@ def _as_pieces_are(song: Song, run: _Run) -> Song:
 
 def _units(run: _Run) -> int:
     """Length to which real songs are cut, as of a piece: some measures grow with it."""
-    return max(int(np.median([piece.passage.ticks for piece in run.pieces])), 1)
+    return max(int(np.median([passage.ticks for passage in run.measured])), 1)
 
 
 class _Judge:
@@ -255,11 +268,7 @@ def _tables(runs: Sequence[_Run], judges: dict[str, "_Judge"]) -> list[Table]:
     tables = []
     for fingerprint, judge in judges.items():
         sets = {"training songs": judge.training, "test songs": judge.test}
-        sets |= {
-            run.label: [piece.passage for piece in run.pieces]
-            for run in runs
-            if run.fingerprint == fingerprint
-        }
+        sets |= {run.label: run.measured for run in runs if run.fingerprint == fingerprint}
         comparison = distance.compare({name: some for name, some in sets.items() if some})
         first = next(iter(comparison.songs))
         columns = ["measure", *(f"{name} ({n})" for name, n in comparison.songs.items())]

@@ -75,7 +75,7 @@ def inner(piece: Piece, encoding: Encoding) -> Passage:
 
     Before, it may go on inside of a bar, with the rest of a chord whose other notes are the
     prime's: heard alone, it would begin with silence and lack voices. After, what was not drawn any
-    more is missing. A piece that is no longer than that stays as it is.
+    more is missing. A piece that is no longer than that, or in a song, stays as it is.
 
     Args:
         piece: of a model of this encoding.
@@ -85,7 +85,7 @@ def inner(piece: Piece, encoding: Encoding) -> Passage:
     line = int(bars.line[0] + bars.length[0] * (-bars.line[0] // bars.length[0] + 1))
     line = -(-min(line, *bars.begin[1:].tolist(), passage.ticks * bars.parts) // bars.parts)
     until = passage.ticks if piece.ended else int(passage.notes[:, 0].max(initial=0))
-    if line >= until:
+    if piece.place == "in" or line >= until:
         return passage
 
     def kept(track: Track) -> Track:
