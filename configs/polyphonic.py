@@ -104,7 +104,7 @@ def musedata_events(config: Config) -> None:
     config.model.moved_copies = True
     config.model.input_dropout = 0.2
     config.model.dropout = 0.4
-    config.train.epochs = 9
+    config.train.epochs = 13
 
 
 def tiny(config: Config) -> None:

@@ -209,6 +209,13 @@ class CausalLSTM(Categorical):
             settings.context,
             f"False, as {encoding.name} do not tell which notes sound",
         )
+        can_move = settings.memory > 0 and bool((encoding.id_pitches >= 0).any())
+        expect(
+            can_move or not settings.moved_copies,
+            "model.moved_copies",
+            settings.moved_copies,
+            "False, but of events that have a model.memory",
+        )
         return cls(encoding, settings, settings.window, settings.dropout)
 
     def network(self, rngs: nnx.Rngs) -> CausalNetwork:

@@ -284,6 +284,12 @@ def test_a_meter_that_events_cannot_write_is_refused():
         make_encoding(config.data)
 
 
+def test_what_was_saved_before_bars_could_be_alike_has_the_songs_own():
+    config = load_config(name="events")
+    del config.data.meter
+    assert make_encoding(config.data) == make_encoding(load_config(name="events").data)
+
+
 # --- events -> song ------------------------------------------------------------------------------
 
 

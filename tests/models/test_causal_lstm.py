@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conftest import load_config
 from flax import nnx
 from small_models import EVENTS, TOKENS, causal_lstm, random_batch
 
@@ -373,3 +374,18 @@ def test_the_context_is_an_input_where_the_encoding_has_one():
     np.testing.assert_array_equal(changed, pitches >= 0)
     with pytest.raises(InputError, match=r"model\.context is True; expected False, as tokens do"):
         causal_lstm(context=True)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"memory": 8}, {"encoding": EVENTS, "places": False, "memory": 0}]
+)
+def test_copies_are_moved_only_of_pitches_that_a_pointer_finds(settings):
+    with pytest.raises(InputError, match=r"model\.moved_copies is True; expected False, but of ev"):
+        causal_lstm(moved_copies=True, **settings)
+
+
+def test_what_was_saved_before_copies_were_moved_has_none():
+    model = causal_lstm()
+    config = load_config("tiny_causal")
+    del config.model.moved_copies
+    assert CausalLSTM.from_config(config, model.encoding).settings == model.settings
