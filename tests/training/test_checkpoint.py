@@ -76,8 +76,8 @@ def test_saving_keeps_no_thread_and_no_file_open(tmp_path):
         for step in range(1, 37):
             checkpoints.save(state_at(step), data, [], 1.0 / step)
             counts.append(count())
-    # Saves end in threads of their own, so both waver, on a busy machine by 6; the least would be 24
-    # more, were one kept.
+    # Saves end in threads of their own, so both waver, on a busy machine by 6; were one kept, the
+    # least would be 24 more.
     files, threads = np.array(counts).T
     assert files[-12:].min() <= files[:12].min() + 12
     assert threads[-12:].min() <= threads[:12].min() + 12
