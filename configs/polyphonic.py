@@ -65,6 +65,7 @@ def events(config: Config) -> None:
     data.instruments = False
     data.tempos = 0
     data.ends = False  # a piece is as long as it is
+    data.meter = ""
     config.model = model = get_causal_lstm()
     model.window = 512
     model.memory = 16384  # a whole piece: they repeat themselves

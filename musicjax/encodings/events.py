@@ -439,9 +439,8 @@ class EventEncoding(FixedIds):
         on_grid = grid_notes(song, self.resolution, self.instruments)
         if not len(on_grid.notes):
             raise SongError(song.source, "no_notes", "no note to make events of")
-        meters = grid_meters(song, self.resolution)
-        if self.meter:
-            meters = [Meter(0, *_METER_TEXTS[self.meter])]
+        alike = [Meter(0, *_METER_TEXTS[self.meter])] if self.meter else None
+        meters = alike or grid_meters(song, self.resolution)
         notes = _split(on_grid.notes, meters)
         pitched = notes[notes[:, 2] != DRUMS]
         elements, bars = self._write(notes, meters, self._tempos(song, int(notes[-1, 0])))

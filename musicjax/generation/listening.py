@@ -18,7 +18,7 @@ from musicjax.generation.options import Options
 from musicjax.generation.piece import Piece, generate
 from musicjax.generation.review import inner
 from musicjax.music import notation
-from musicjax.music.song import Song, Track
+from musicjax.music.song import Song
 from musicjax.rendering import audio, page
 from musicjax.rendering.audio import AudioSettings
 from musicjax.rendering.page import Clip, Exhibit, Judged, PageSettings, Section, Table, Written
@@ -321,25 +321,5 @@ def _from_a_bar(song: Song, seconds: float, share: float) -> Song:
     ]
     need = seconds * song.main_qpm / 60 * song.ticks_per_quarter
     fit = [start for start in starts if song.end_ticks - start >= need] or starts[:1] or [0]
-    return _after(song, fit[round(share * (len(fit) - 1))], round(need) + 1)
-
-
-def _after(song: Song, start: int, length: int) -> Song:
-    """The notes that begin in a stretch of a song, whose beginning becomes tick 0."""
-
-    def cut(track: Track) -> Track:
-        onset = track.onset_ticks.astype(np.int64) - start
-        inside = (onset >= 0) & (onset < length)
-        duration = np.minimum(track.duration_ticks[inside], length - onset[inside])
-        return dataclasses.replace(
-            track,
-            onset_ticks=onset[inside],
-            duration_ticks=duration,
-            pitch=track.pitch[inside],
-            velocity=track.velocity[inside],
-        )
-
-    before = [tempo for tempo in song.tempos if tempo.tick <= start][-1:]
-    later = [tempo for tempo in song.tempos if tempo.tick > start]
-    tempos = tuple(each._replace(tick=max(each.tick - start, 0)) for each in (*before, *later))
-    return Song(tuple(map(cut, song.tracks)), song.ticks_per_quarter, tempos=tempos)
+    start = fit[round(share * (len(fit) - 1))]
+    return song.stretch(start, start + round(need) + 1)

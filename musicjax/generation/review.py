@@ -12,7 +12,6 @@ from musicjax.evaluation.distance import Comparison
 from musicjax.evaluation.metrics import Passage
 from musicjax.generation.options import Options
 from musicjax.generation.piece import Piece, generate
-from musicjax.music.song import Track
 from musicjax.training import workdir
 
 _MOST_SONGS = 300  # of the training songs, evenly spread
@@ -87,27 +86,9 @@ def inner(piece: Piece, encoding: Encoding) -> Passage:
     until = passage.ticks if piece.ended else int(passage.notes[:, 0].max(initial=0))
     if piece.place == "in" or line >= until:
         return passage
-
-    def kept(track: Track) -> Track:
-        after = track.onset_ticks >= line
-        return dataclasses.replace(
-            track,
-            onset_ticks=track.onset_ticks[after] - line,
-            duration_ticks=track.duration_ticks[after],
-            pitch=track.pitch[after],
-            velocity=track.velocity[after],
-        )
-
-    meters = passage.song.meters_from_start
-    held = [meter for meter in meters if meter.tick <= line][-1:]
-    later = [meter._replace(tick=meter.tick - line) for meter in meters if meter.tick > line]
-    song = dataclasses.replace(
-        passage.song,
-        tracks=tuple(map(kept, passage.song.tracks)),
-        meters=(held[0]._replace(tick=0), *later),
-    )
     onsets = encoding.onsets(passage.elements)
     elements = passage.elements[(onsets >= line) & (onsets < until)]
+    song = passage.song.stretch(line, until)
     return Passage(song, until - line, elements, passage.element)
 
 

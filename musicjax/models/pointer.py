@@ -14,8 +14,8 @@ so that it reads on where it has been reading:
 A note that differs weakens a long match and does not end it, for songs vary what they say again,
 and so do draws: one that went astray finds back.
 
-Music says it again at other pitches, too, in sequences and imitations. With `transpose` each s is
-there a second time, for a copy that is moved: a pitch that came next comes as far from the last
+Music says it again at other pitches, too, in sequences and imitations. With `moved_copies` each s
+is there a second time, for a copy that is moved: a pitch that came next comes as far from the last
 pitch as it did then, and other ids as they are. There n counts ids that agree in their step from
 the last pitch, and m is another. Where it would be moved by nothing, s is there once.
 
@@ -96,7 +96,7 @@ class Pointer(nnx.Module):
         hidden_size: int,
         units_per_quarter: int,
         pitches: Sequence[int],
-        transpose: bool,
+        moved_copies: bool,
         *,
         rngs: nnx.Rngs,
     ):
@@ -106,7 +106,7 @@ class Pointer(nnx.Module):
             hidden_size: H.
             units_per_quarter: of the times.
             pitches: [V], of each id, -1 of others.
-            transpose: whether copies may be moved.
+            moved_copies: whether there are any.
             rngs: with a `params` stream.
         """
         glorot = jax.nn.initializers.glorot_uniform()
@@ -120,7 +120,7 @@ class Pointer(nnx.Module):
         # What follows a long match is the same nearly always, and to outweigh a thousand others it
         # takes a score of 8: further than an optimizer of steps of 0.003 moves a number in time.
         self.matched = nnx.Param(0.5 * jnp.arange(_LONGEST + 1))
-        self.moved = nnx.Param(0.5 * jnp.arange(_LONGEST + 1) - 2) if transpose else None
+        self.moved = nnx.Param(0.5 * jnp.arange(_LONGEST + 1) - 2) if moved_copies else None
 
     def __call__(
         self, logits: jax.Array, h: jax.Array, ids: jax.Array, times: jax.Array, reach: int

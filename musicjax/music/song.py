@@ -204,6 +204,35 @@ class Song:
         ).astype(np.int32)
         return table[np.lexsort((table[:, 2], table[:, 0]))]
 
+    def stretch(self, start: int, stop: int) -> "Song":
+        """The notes that begin from tick `start` on and before `stop`, where the last of them ends;
+        `start` becomes tick 0, at which the meter, tempo and key that held go on.
+        """
+
+        def cut(track: Track) -> Track:
+            onset = track.onset_ticks
+            inside = (onset >= start) & (onset < stop)
+            return dataclasses.replace(
+                track,
+                onset_ticks=onset[inside] - start,
+                duration_ticks=np.minimum(track.duration_ticks[inside], stop - onset[inside]),
+                pitch=track.pitch[inside],
+                velocity=track.velocity[inside],
+            )
+
+        def going_on(rows: tuple) -> tuple:
+            held = [row for row in rows if row.tick <= start][-1:]
+            later = [row for row in rows if row.tick > start]
+            return tuple(row._replace(tick=max(row.tick - start, 0)) for row in (*held, *later))
+
+        return dataclasses.replace(
+            self,
+            tracks=tuple(map(cut, self.tracks)),
+            meters=going_on(self.meters),
+            tempos=going_on(self.tempos),
+            keys=going_on(self.keys),
+        )
+
     def transposed(self, semitones: int) -> "Song":
         """This song, its pitched tracks moved by `semitones`; drums stay.
 

@@ -73,7 +73,7 @@ def test_clips_begin_at_a_bar_and_are_as_long():
     )
     found = {listening._from_a_bar(song, 4.0, share).notes()[0, 2] for share in (0, 0.3, 0.6, 1)}
     assert len(found) > 2
-    clip = listening._after(song, 3840, 1920)
+    clip = song.stretch(3840, 3840 + 1920)
     assert clip.notes()[:, 0].tolist() == [0, 480, 960, 1440]
     assert clip.end_ticks == 1920  # the last is cut off
     assert clip.tempos == (Tempo(0, 120.0), Tempo(5760, 60.0))
