@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from musicjax.models.lstm import product
+
 
 class Attention(nnx.Module):
     """The attention of a sequence to itself.
@@ -43,7 +45,10 @@ class Attention(nnx.Module):
         """x: [B, T, F]. Returns [B, T, F]."""
         steps = x.shape[1]
         mask = jnp.tri(steps, dtype=bool) if self.causal else jnp.ones((steps, steps), bool)
-        return self.attend(x, x, self.keys(x), mask)
+        # One product for both: x is read once, and so is its gradient.
+        both = product(x, jnp.concatenate([self.w_t[...], self.w_s[...]], axis=1))
+        query, keys = jnp.split(both, 2, axis=-1)
+        return self._mean(query, x, keys + self.b[...], mask)
 
     def keys(self, x: jax.Array) -> jax.Array:
         """What steps are found by. x: [B, S, F]. Returns [B, S, U]."""
@@ -62,7 +67,12 @@ class Attention(nnx.Module):
         Returns:
             [B, T, F].
         """
-        query = x @ self.w_t[...]
+        return self._mean(x @ self.w_t[...], values, keys, mask)
+
+    def _mean(
+        self, query: jax.Array, values: jax.Array, keys: jax.Array, mask: jax.Array
+    ) -> jax.Array:
+        """As `attend`, of x w_t. query: [B, T, U]."""
         score = jnp.tanh(query[:, :, None] + keys[:, None]) @ self.v[...] + self.c[...]
         if self.scores == "sigmoid":
             score = jax.nn.sigmoid(score)

@@ -48,6 +48,7 @@ constexpr Index kTaskRows = 64;                  // at most
 constexpr Index kStepTaskRows = 32 * kStepRows;  // at most, so that they stay in the cache
 // Rows, of several steps, after which w's gradient is added up; and if that is itself large.
 constexpr Index kSumRows = 192, kLargeSumRows = 768, kLarge = 1 << 17;
+constexpr Index kSoon = 1 << 14;  // numbers that are asked for before they are needed, at most
 constexpr Index kTogether = 8;  // rows, up to which all threads work on each step
 constexpr Index kWorthWaiting = 1 << 17;  // multiplications of such a step, for a thread more
 constexpr Index kSpins = 1000;  // of a thread that waits, before it lets others run
@@ -116,6 +117,7 @@ Vector sigmoid(Vector x) {
 
 Vector tanh(Vector x) { return 2.f * sigmoid(2.f * x) - 1.f; }
 
+Index vectors_of(Index columns) { return (columns + kLanes - 1) / kLanes; }
 Index panels(Index columns) { return (columns + kPanel - 1) / kPanel; }
 
 // Columns of a block as panels [depth][size], zeros beyond the last column.
@@ -124,6 +126,10 @@ void pack(Matrix from, Index depth, Index columns, float* to) {
   for (Index start = 0; start < columns; start += size)
     for (Index k = 0; k < depth; ++k, to += size) {
       const Index count = std::min<Index>(size, columns - start);
+      if (from.column == 1 && count == size) {
+        std::memcpy(to, from.at(k, start), 4 * size);  // a number that is known: no call
+        continue;
+      }
       if (from.column == 1) {
         std::memcpy(to, from.at(k, start), 4 * count);
       } else {
@@ -149,23 +155,24 @@ Index block_rows(Index left) {
   return left >= 2 * kRows ? kRows : left > kRows ? (left + 1) / 2 : left;
 }
 
-// Calls `work` with a number of rows that the compiler knows.
-template <int most = kRows, class Work>
-void with_rows(Index rows, Work work) {
-  if (rows >= most) return work(std::integral_constant<int, most>{});
-  if constexpr (most > 1) with_rows<most - 1>(rows, work);
+// Calls `work` with a number, of rows or vectors, that the compiler knows.
+template <int most, class Work>
+void with_number(Index number, Work work) {
+  if (number >= most) return work(std::integral_constant<int, most>{});
+  if constexpr (most > 1) with_number<most - 1>(number, work);
 }
 
-// Some rows times panels that stand `apart`, of columns from `start` on: out = a w, or out += a w.
-template <int rows, int together>
+// Some rows times so many vectors of panels that stand `apart`, of columns from `start` on:
+// out = a w, or out += a w.
+template <int rows, int together, int vectors = kVectors>
 void multiply_block(Matrix a, Index depth, const float* panels, Index apart, Index start,
                     Index columns, float* out, Index out_row, bool add) {
-  Vector sum[together][rows][kVectors] = {};
+  Vector sum[together][rows][vectors] = {};
   for (Index k = 0; k < depth; ++k)
     for (int p = 0; p < together; ++p) add_column(a, k, panels + p * apart + k * kPanel, sum[p]);
   for (int p = 0; p < together; ++p)
     for (int r = 0; r < rows; ++r)
-      for (int v = 0; v < kVectors; ++v) {
+      for (int v = 0; v < vectors; ++v) {
         const Index column = start + p * kPanel + v * kLanes, lanes = columns - column;
         if (lanes <= 0) break;
         float* to = out + r * out_row + column;
@@ -178,7 +185,7 @@ void multiply(Matrix a, Index rows, Index depth, const float* packed, Index colu
               Index out_row, bool add) {
   const Index count = panels(columns), apart = depth * kPanel;
   if (rows <= kFewRows)
-    return with_rows<kFewRows>(rows, [&](auto all) {
+    return with_number<kFewRows>(rows, [&](auto all) {
       constexpr int together = (kSums - 1) / (all.value * kVectors) + 1;
       Index panel = 0;
       for (; panel + together <= count; panel += together)
@@ -191,9 +198,12 @@ void multiply(Matrix a, Index rows, Index depth, const float* packed, Index colu
   for (Index panel = 0; panel < count; ++panel)
     for (Index r = 0, some; r < rows; r += some) {
       some = a.block ? std::min<Index>(rows - r, kRows) : block_rows(rows - r);
-      with_rows(some, [&](auto block) {
-        multiply_block<block.value, 1>(a.from(r), depth, packed + panel * apart, apart,
-                                       panel * kPanel, columns, out + r * out_row, out_row, add);
+      with_number<kRows>(some, [&](auto block) {
+        with_number<kVectors>(vectors_of(columns - panel * kPanel), [&](auto vectors) {
+          multiply_block<block.value, 1, vectors.value>(a.from(r), depth, packed + panel * apart,
+                                                        apart, panel * kPanel, columns,
+                                                        out + r * out_row, out_row, add);
+        });
       });
     }
 }
@@ -290,6 +300,8 @@ struct Shape {
     parts = (B + rows - 1) / rows;
   }
   bool together() const { return K == 1 && B <= kTogether && B * T * H > 0; }
+  // Where the units of a row would fill half a vector at most, vectors are of a unit's rows.
+  bool few_units() const { return 2 * H <= kLanes; }
   // Parts of such a step's work, of so many at most. The pool may have more threads than there are
   // cores, for which those that wait would be in the way.
   Index chunks(ffi::ThreadPool& pool, Index most) const {
@@ -315,10 +327,33 @@ struct Task {
   T* of(T* array, Index size, Index t) const {
     return array + ((k * s.T + t) * s.B + row) * size;
   }
+  // Between the gates of a step, and between its lines: those of a row, or of a unit.
+  Index gate() const { return s.few_units() ? s.H * rows : s.H; }
+  Index line() const { return s.few_units() ? rows : s.G; }
 };
 
 void copy(const float* from, Index from_row, float* to, Index to_row, Index rows, Index columns) {
-  for (Index r = 0; r < rows; ++r) std::memcpy(to + r * to_row, from + r * from_row, 4 * columns);
+  for (Index r = 0; r < rows; ++r, from += from_row, to += to_row)
+    for (Index left = columns; left > 0; left -= kLanes) {
+      // The last of several vectors overlaps the one before it.
+      const Index j = left < kLanes && columns >= kLanes ? columns - kLanes : columns - left;
+      store(to + j, load(from + j, columns - j), columns - j);
+    }
+}
+
+// to [columns, rows] of from [rows, columns], with rows so far apart.
+void transpose(const float* from, Index from_row, Index rows, Index columns, float* to,
+               Index to_row) {
+  for (Index r = 0; r < rows; ++r)
+    for (Index j = 0; j < columns; ++j) to[j * to_row + r] = from[r * from_row + j];
+}
+
+// Asks for numbers that will soon be read or written. Inlined, for a compiler leaves out the call
+// of a function that does nothing else.
+template <int write = 0>
+__attribute__((always_inline)) inline void prefetch(const float* from, Index count) {
+  if (count > kSoon) return;
+  for (Index i = 0; i < count; i += 16) __builtin_prefetch(from + i, write);
 }
 
 // Panels of K matrices [depth, columns] that stand `apart`.
@@ -341,6 +376,27 @@ struct Gates {
   Vector c(Vector before) const { return f * before + i * g; }
   Vector h(Vector c) const { return o * tanh(c); }
 };
+
+// What is kept of a step for the backward pass: gates, `gate` apart, of which rows, or units, are
+// `line` apart, and c. Nothing is where `gates` is null.
+struct Kept {
+  float* gates;
+  float* cells;
+  Index gate, line;
+};
+
+// Activated gates of some numbers of a line, from `at` on, give c and h; n are in the vector.
+void advance(const Gates& of, Index line, Index size, Index at, float* c, float* h, Kept kept) {
+  const Index n = size - at, to = line * size + at;
+  const Vector c_now = of.c(load(c + to, n));
+  store(c + to, c_now, n);
+  store(h + to, of.h(c_now), n);
+  if (kept.gates == nullptr) return;
+  float* gates = kept.gates + line * kept.line + at;
+  store(gates, of.i, n), store(gates + kept.gate, of.f, n);
+  store(gates + 2 * kept.gate, of.g, n), store(gates + 3 * kept.gate, of.o, n);
+  store(kept.cells + to, c_now, n);
+}
 
 // Adds some rows of u = [x, h] times a panel to the gates; of x by the columns that are listed. Not
 // inlined, for it needs all registers.
@@ -387,9 +443,11 @@ ffi::Error forward_together(ffi::ThreadPool& pool, const Shape& s, const float* 
     }
     const Index t = block * steps + step, first = t * s.B;
     const float* before = t ? hidden + (first - s.B) * s.H : h_first;
+    Kept kept{nullptr, nullptr, s.H, s.G};
+    if (gates != nullptr) kept = {gates + first * s.G, cells + first * s.H, s.H, s.G};
     for (Index unit = chunk * units / chunks; unit < (chunk + 1) * units / chunks; ++unit)
       for (Index row = 0; row < s.B; row += kStepRows)
-        with_rows<kStepRows>(s.B - row, [&](auto some) {
+        with_number<kStepRows>(s.B - row, [&](auto some) {
           const Index j = unit * kLanes, n = s.H - j;
           Vector sum[some.value][4];
           for (int r = 0; r < some.value; ++r)
@@ -401,23 +459,28 @@ ffi::Error forward_together(ffi::ThreadPool& pool, const Shape& s, const float* 
           add_gates({before + row * s.H, s.H, 1}, 0, s.H, nullptr, 0, of_h + unit * size, sum);
           for (int r = 0; r < some.value; ++r) {
             const Gates of(sum[r][0], sum[r][1], sum[r][2], sum[r][3]);
-            const Index at = (row + r) * s.H + j, now = (first + row + r) * s.H + j;
-            const Vector c_now = of.c(load(c + at, n));
-            store(c + at, c_now, n);
-            store(hidden + now, of.h(c_now), n);
-            if (gates == nullptr) continue;
-            float* kept = gates + (first + row + r) * s.G + j;
-            store(kept, of.i, n), store(kept + s.H, of.f, n);
-            store(kept + 2 * s.H, of.g, n), store(kept + 3 * s.H, of.o, n);
-            store(cells + now, c_now, n);
+            advance(of, row + r, s.H, j, c, hidden + first * s.H, kept);
           }
         });
   });
   return ffi::Error::Success();
 }
 
-// h of all steps and the last c; for the backward pass gates and c of all steps, too.
-// x [K, T, B, F], w [K, U, G], h and c [K, B, H].
+// c and h of a step, from gates before they are activated, whose lines are so far apart.
+void apply_gates(Index lines, Index size, const float* z, Index z_line, float* c, float* h,
+                 Kept kept) {
+  for (Index line = 0; line < lines; ++line)
+    for (Index j = 0; j < size; j += kLanes) {
+      const float* from = z + line * z_line + j;
+      const Index n = size - j, gate = kept.gate;
+      const Gates of(load(from, n), load(from + gate, n), load(from + 2 * gate, n),
+                     load(from + 3 * gate, n));
+      advance(of, line, size, j, c, h, kept);
+    }
+}
+
+// h of all steps and the last c; for the backward pass gates and c of all steps, too, of each task
+// and step in the lines of its `Kept`. x [K, T, B, F], w [K, U, G], h and c [K, B, H].
 ffi::Error forward(ffi::ThreadPool pool, Array x, Array w, Array h_first, Array c_first,
                    Result hidden, Result c_last, float* gates, float* cells) {
   const Shape s(x, w, pool);
@@ -435,28 +498,37 @@ ffi::Error forward(ffi::ThreadPool pool, Array x, Array w, Array h_first, Array 
     float* u = scratch<2>(rows * s.U);  // [x_t, h_{t-1}, 1]
     float* c = task.of(c_last->typed_data(), s.H);
     std::memcpy(c, task.of(c_first.typed_data(), s.H), 4 * rows * s.H);
+    float *z = nullptr, *h_lines = nullptr, *c_lines = nullptr;  // of few units
+    if (s.few_units()) {
+      z = scratch<3>(rows * s.G);
+      h_lines = scratch<4>(rows * s.H), c_lines = scratch<5>(rows * s.H);
+      transpose(c, s.H, rows, s.H, c_lines, rows);
+    }
     copy(task.of(h_first.typed_data(), s.H), s.H, u + s.F, s.U, rows, s.H);
     for (Index r = 0; r < rows; ++r) u[r * s.U + s.U - 1] = 1.f;
     for (Index t = 0; t < s.T; ++t) {
       copy(task.of(x.typed_data(), s.F, t), s.F, u, s.U, rows, s.F);
-      multiply({u, s.U, 1}, rows, s.U, of_u + task.k * s.U * width, width, before, width, false);
+      if (t + 1 < s.T) prefetch(task.of(x.typed_data(), s.F, t + 1), rows * s.F);
+      prefetch<1>(task.of(hidden->typed_data(), s.H, t), rows * s.H);
+      if (gates != nullptr) {
+        prefetch<1>(task.of(gates, s.G, t), rows * s.G);
+        prefetch<1>(task.of(cells, s.H, t), rows * s.H);
+      }
+      multiply({u, s.U, 1}, rows, s.U, of_u + task.k * s.U * width, s.G, before, width, false);
       float* h = task.of(hidden->typed_data(), s.H, t);
-      for (Index r = 0; r < rows; ++r)
-        for (Index j = 0; j < s.H; j += kLanes) {
-          const float* z = before + r * width + j;
-          const Index n = s.H - j, at = r * s.H + j;
-          const Gates of(load(z, n), load(z + s.H, n), load(z + 2 * s.H, n), load(z + 3 * s.H, n));
-          const Vector c_now = of.c(load(c + at, n)), h_now = of.h(c_now);
-          store(c + at, c_now, n);
-          store(h + at, h_now, n);
-          store(u + r * s.U + s.F + j, h_now, n);
-          if (gates == nullptr) continue;
-          float* kept = task.of(gates, s.G, t) + r * s.G + j;
-          store(kept, of.i, n), store(kept + s.H, of.f, n);
-          store(kept + 2 * s.H, of.g, n), store(kept + 3 * s.H, of.o, n);
-          store(task.of(cells, s.H, t) + at, c_now, n);
-        }
+      Kept kept{nullptr, nullptr, task.gate(), task.line()};
+      if (gates != nullptr)
+        kept.gates = task.of(gates, s.G, t), kept.cells = task.of(cells, s.H, t);
+      if (s.few_units()) {
+        transpose(before, width, rows, s.G, z, rows);
+        apply_gates(s.H, rows, z, rows, c_lines, h_lines, kept);
+        transpose(h_lines, rows, s.H, rows, h, s.H);
+      } else {
+        apply_gates(rows, s.H, before, width, c, h, kept);
+      }
+      copy(h, s.H, u + s.F, s.U, rows, s.H);
     }
+    if (s.few_units()) transpose(c_lines, rows, s.H, rows, c, s.H);
   });
   return ffi::Error::Success();
 }
@@ -507,7 +579,7 @@ ffi::Error step(ffi::ThreadPool pool, Array added, Array x, Array panels, Array 
     }
     for (Index p = begin; p < end; ++p)
       for (Index block = 0; block < blocks; ++block)
-        with_rows<kStepRows>(rows - block * kStepRows, [&](auto some) {
+        with_number<kStepRows>(rows - block * kStepRows, [&](auto some) {
           const Index row = block * kStepRows, j = p * kLanes, n = H - j;
           Vector sum[some.value][4];
           for (int r = 0; r < some.value; ++r) {
@@ -528,26 +600,26 @@ ffi::Error step(ffi::ThreadPool pool, Array added, Array x, Array panels, Array 
   return ffi::Error::Success();
 }
 
-// The gradients of the gates before they were activated, of one step and some of the units.
-void gate_gradients(Index rows, Index H, Index begin, Index end, const float* gates, const float* c,
-                    const float* c_before, const float* d_hidden, const float* d_h, float* d_c,
-                    float* d_gates) {
-  const Index G = 4 * H;
-  for (Index r = 0; r < rows; ++r)
+// The gradients of the gates before they were activated, of one step and a part of its lines.
+// Gates and their gradients lie as in `Kept`.
+void gate_gradients(Index lines, Index size, Index begin, Index end, Index gate, Index line,
+                    const float* gates, const float* c, const float* c_before,
+                    const float* d_hidden, const float* d_h, float* d_c, float* d_gates) {
+  for (Index l = 0; l < lines; ++l)
     for (Index j = begin; j < end; j += kLanes) {
-      const Index n = H - j, at = r * H + j;
-      const float* z = gates + r * G + j;
-      const Vector i = load(z, n), f = load(z + H, n);
-      const Vector g = load(z + 2 * H, n), o = load(z + 3 * H, n);
+      const Index n = size - j, at = l * size + j;
+      const float* z = gates + l * line + j;
+      const Vector i = load(z, n), f = load(z + gate, n);
+      const Vector g = load(z + 2 * gate, n), o = load(z + 3 * gate, n);
       const Vector tanh_c = tanh(load(c + at, n));
       const Vector d = load(d_h + at, n) + load(d_hidden + at, n);
       const Vector d_cell = load(d_c + at, n) + d * o * (1.f - tanh_c * tanh_c);
       store(d_c + at, d_cell * f, n);
-      float* to = d_gates + r * G + j;
+      float* to = d_gates + l * line + j;
       store(to, d_cell * g * i * (1.f - i), n);
-      store(to + H, d_cell * load(c_before + at, n) * f * (1.f - f), n);
-      store(to + 2 * H, d_cell * i * (1.f - g * g), n);
-      store(to + 3 * H, d * tanh_c * o * (1.f - o), n);
+      store(to + gate, d_cell * load(c_before + at, n) * f * (1.f - f), n);
+      store(to + 2 * gate, d_cell * i * (1.f - g * g), n);
+      store(to + 3 * gate, d * tanh_c * o * (1.f - o), n);
     }
 }
 
@@ -571,7 +643,6 @@ ffi::Error backward_together(ffi::ThreadPool& pool, const Shape& s, const float*
   float* u = scratch<3>(steps * s.B * s.U);
   float* d_panels = scratch<4>(steps * s.B * of_gates * kPanel);
   float* u_blocks = scratch<5>(steps * s.B * of_rows * kRows);
-  float* d_inputs = scratch<6>(steps * s.B * s.F);
   in_phases(pool, s.T + 2 * blocks, chunks, [&](Index phase, Index chunk) {
     auto part = [&](Index count) {
       return std::pair(chunk * count / chunks, (chunk + 1) * count / chunks);
@@ -579,6 +650,9 @@ ffi::Error backward_together(ffi::ThreadPool& pool, const Shape& s, const float*
     const Index block = phase / (steps + 2), later = block * steps;  // steps after this block
     const Index count = std::min(steps, s.T - later), step = phase % (steps + 2);
     const Index rows = count * s.B, last = s.T - 1 - later;
+    // A step of the block is at `steps - 1 - step`, in the order of time, so that its first step is
+    // still there when the block before it begins.
+    const Index unused = (steps - count) * s.B;
     const auto [from_panel, to_panel] = part(of_units);
     const Index begin = from_panel * kPanel, end = std::min(to_panel * kPanel, s.H);
     // d_h of some units, of the gates' gradients at a step of the block.
@@ -587,23 +661,24 @@ ffi::Error backward_together(ffi::ThreadPool& pool, const Shape& s, const float*
                s.H, false);
     };
     if (step < count) {
-      const Index t = last - step, at = step * s.B;
+      const Index t = last - step, at = (steps - 1 - step) * s.B;
       const float* c = cells + t * s.B * s.H;
       const float* h_before = t ? hidden + (t - 1) * s.B * s.H : h_first;
-      if (t + 1 < s.T) back(step ? step - 1 : steps - 1);
-      gate_gradients(s.B, s.H, begin, end, gates + t * s.B * G, c, t ? c - s.B * s.H : c_first,
-                     d_hidden + t * s.B * s.H, d_h, d_c, d_gates + at * G);
+      if (t + 1 < s.T) back(step ? steps - step : 0);
+      gate_gradients(s.B, s.H, begin, end, s.H, G, gates + t * s.B * G, c,
+                     t ? c - s.B * s.H : c_first, d_hidden + t * s.B * s.H, d_h, d_c,
+                     d_gates + at * G);
       if (chunk != 0) return;
       copy(x + t * s.B * s.F, s.F, u + at * s.U, s.U, s.B, s.F);
       copy(h_before, s.H, u + at * s.U + s.F, s.U, s.B, s.H);
       for (Index r = 0; r < s.B; ++r) u[(at + r + 1) * s.U - 1] = 1.f;
     } else if (step == count) {
-      if (last < steps) back(count - 1);
+      if (last < steps) back(steps - count);
       const auto [from, to] = part(of_gates);
-      pack({d_gates + from * kPanel, G, 1}, rows, std::min(to * kPanel, G) - from * kPanel,
-           d_panels + from * kPanel * rows);
+      pack({d_gates + unused * G + from * kPanel, G, 1}, rows,
+           std::min(to * kPanel, G) - from * kPanel, d_panels + from * kPanel * rows);
       const auto [first, end_row] = part(of_rows);
-      pack<kRows>({u + first * kRows, s.U, 1}, rows,
+      pack<kRows>({u + unused * s.U + first * kRows, s.U, 1}, rows,
                   std::min(end_row * kRows, s.U) - first * kRows, u_blocks + first * kRows * rows);
     } else {
       const auto [first, end_row] = part(of_rows);
@@ -612,10 +687,8 @@ ffi::Error backward_together(ffi::ThreadPool& pool, const Shape& s, const float*
                d_w + first * kRows * G, G, block > 0);
       if (d_x == nullptr) return;
       const auto [from, to] = part(rows);
-      multiply({d_gates + from * G, G, 1}, to - from, G, of_x, s.F, d_inputs + from * s.F, s.F,
-               false);
-      for (Index r = from; r < to; ++r)
-        std::memcpy(d_x + ((last - r / s.B) * s.B + r % s.B) * s.F, d_inputs + r * s.F, 4 * s.F);
+      multiply({d_gates + (unused + from) * G, G, 1}, to - from, G, of_x, s.F,
+               d_x + ((last + 1 - count) * s.B + from) * s.F, s.F, false);
     }
   });
   return ffi::Error::Success();
@@ -642,7 +715,7 @@ ffi::Error backward(ffi::ThreadPool pool, Array gates, Array cells, Array hidden
   if (d_x != nullptr)
     of_x = packed(pool, {w.typed_data(), 1, s.G}, s.G, s.F, scratch<7>(s.K * size_x), s.K, size);
   // Each task's sum; w's gradient itself, if it is the only one of its LSTM.
-  float* sums = s.parts == 1 ? d_w->typed_data() : scratch<6>(s.K * s.parts * size);
+  float* sums = s.parts == 1 ? d_w->typed_data() : scratch<8>(s.K * s.parts * size);
   share(pool, s.K * s.parts, [&](Index number) {
     const Task task(s, number);
     const Index rows = task.rows, steps = std::max<Index>(1, most / rows);
@@ -654,36 +727,68 @@ ffi::Error backward(ffi::ThreadPool pool, Array gates, Array cells, Array hidden
     float* u_blocks = scratch<5>(steps * rows * (s.U + kRows));
     float* d_c = task.of(d_c_first->typed_data(), s.H);
     std::memcpy(d_c, task.of(d_c_last.typed_data(), s.H), 4 * rows * s.H);
+    const float* c_begin = task.of(c_first.typed_data(), s.H);
+    float *d_lines = nullptr, *d_h_lines = nullptr, *d_hidden_lines = nullptr, *d_c_lines = nullptr;
+    if (s.few_units()) {
+      d_lines = scratch<6>(rows * (s.G + 4 * s.H));
+      d_h_lines = d_lines + rows * s.G, d_hidden_lines = d_h_lines + rows * s.H;
+      d_c_lines = d_hidden_lines + rows * s.H;
+      float* c_lines = d_c_lines + rows * s.H;
+      transpose(d_c, s.H, rows, s.H, d_c_lines, rows);
+      transpose(c_begin, s.H, rows, s.H, c_lines, rows);
+      c_begin = c_lines;
+    }
     std::memcpy(d_h, task.of(d_h_last.typed_data(), s.H), 4 * rows * s.H);
     std::fill_n(sums + number * size, s.T == 0 ? size : 0, 0.f);
-    for (Index t = s.T - 1, summed = 0; t >= 0; --t) {
-      const Index at = summed * rows;
-      float* d = d_gates + at * s.G;
-      const float* c = task.of(cells.typed_data(), s.H, t);
-      const float* c_before = t ? c - s.B * s.H : task.of(c_first.typed_data(), s.H);
-      gate_gradients(rows, s.H, 0, s.H, task.of(gates.typed_data(), s.G, t), c, c_before,
-                     task.of(d_hidden.typed_data(), s.H, t), d_h, d_c, d);
-      multiply({d, s.G, 1}, rows, s.G, of_h + task.k * size_h, s.H, d_h, s.H, false);
-      const float* h_before =
-          t ? task.of(hidden.typed_data(), s.H, t - 1) : task.of(h_first.typed_data(), s.H);
-      copy(task.of(x.typed_data(), s.F, t), s.F, u + at * s.U, s.U, rows, s.F);
-      copy(h_before, s.H, u + at * s.U + s.F, s.U, rows, s.H);
-      for (Index r = 0; r < rows; ++r) u[(at + r + 1) * s.U - 1] = 1.f;
-      if (++summed < steps && t > 0) continue;
-      const bool begun = t + summed < s.T;
-      pack({d_gates, s.G, 1}, summed * rows, s.G, d_panels);
-      pack<kRows>({u, s.U, 1}, summed * rows, s.U, u_blocks);
-      multiply({u_blocks, 1, kRows, summed * rows * kRows}, s.U, summed * rows, d_panels, s.G,
-               sums + number * size, s.G, begun);
-      if (d_x != nullptr) {
-        multiply({d_gates, s.G, 1}, summed * rows, s.G, of_x + task.k * size_x, s.F,
-                 d_inputs, s.F, false);
-        for (Index i = 0; i < summed; ++i)
-          copy(d_inputs + i * rows * s.F, s.F, task.of(d_x, s.F, t + summed - 1 - i), s.F, rows,
-               s.F);
+    // Blocks of steps, back in time.
+    for (Index end = s.T, first; end > 0; end = first) {
+      first = std::max<Index>(end - steps, 0);
+      const Index summed = (end - first) * rows;
+      for (Index t = end - 1; t >= first; --t) {
+        const Index at = (t - first) * rows;
+        float* d = d_gates + at * s.G;
+        const float* kept = task.of(gates.typed_data(), s.G, t);
+        const float* c = task.of(cells.typed_data(), s.H, t);
+        const float* c_before = t ? task.of(cells.typed_data(), s.H, t - 1) : c_begin;
+        const float* d_out = task.of(d_hidden.typed_data(), s.H, t);
+        if (s.few_units()) {
+          transpose(d_out, s.H, rows, s.H, d_hidden_lines, rows);
+          transpose(d_h, s.H, rows, s.H, d_h_lines, rows);
+          gate_gradients(s.H, rows, 0, rows, task.gate(), task.line(), kept, c, c_before,
+                         d_hidden_lines, d_h_lines, d_c_lines, d_lines);
+          transpose(d_lines, rows, s.G, rows, d, s.G);
+        } else {
+          gate_gradients(rows, s.H, 0, s.H, task.gate(), task.line(), kept, c, c_before, d_out, d_h,
+                         d_c, d);
+        }
+        if (t > 0) {
+          prefetch(task.of(gates.typed_data(), s.G, t - 1), rows * s.G);
+          prefetch(task.of(d_hidden.typed_data(), s.H, t - 1), rows * s.H);
+          prefetch(task.of(x.typed_data(), s.F, t - 1), rows * s.F);
+        }
+        if (t > 1) {
+          prefetch(task.of(cells.typed_data(), s.H, t - 2), rows * s.H);
+          prefetch(task.of(hidden.typed_data(), s.H, t - 2), rows * s.H);
+        }
+        multiply({d, s.G, 1}, rows, s.G, of_h + task.k * size_h, s.H, d_h, s.H, false);
+        const float* h_before =
+            t ? task.of(hidden.typed_data(), s.H, t - 1) : task.of(h_first.typed_data(), s.H);
+        copy(task.of(x.typed_data(), s.F, t), s.F, u + at * s.U, s.U, rows, s.F);
+        copy(h_before, s.H, u + at * s.U + s.F, s.U, rows, s.H);
+        for (Index r = 0; r < rows; ++r) u[(at + r + 1) * s.U - 1] = 1.f;
       }
-      summed = 0;
+      pack({d_gates, s.G, 1}, summed, s.G, d_panels);
+      pack<kRows>({u, s.U, 1}, summed, s.U, u_blocks);
+      multiply({u_blocks, 1, kRows, summed * kRows}, s.U, summed, d_panels, s.G,
+               sums + number * size, s.G, end < s.T);
+      if (d_x == nullptr) continue;
+      // Steps of some of the rows are apart.
+      float* to = s.parts == 1 ? task.of(d_x, s.F, first) : d_inputs;
+      multiply({d_gates, s.G, 1}, summed, s.G, of_x + task.k * size_x, s.F, to, s.F, false);
+      for (Index t = first; to == d_inputs && t < end; ++t)
+        copy(to + (t - first) * rows * s.F, s.F, task.of(d_x, s.F, t), s.F, rows, s.F);
     }
+    if (s.few_units()) transpose(d_c_lines, rows, s.H, rows, d_c, s.H);
   });
   if (s.parts != 1)
     share(pool, s.K * s.U, [&](Index row) {

@@ -50,6 +50,8 @@ def run_and_gradients(kernel, x, d, hidden, sharding=None):
     [
         (3, 7, 10, 63, 36),  # the bi-axial network's shape
         (5, 3, 2, 3, 2),  # a register holds many of these
+        (2, 40, 10, 36, 2),  # and of these a unit's rows, in several blocks of steps
+        (1, 4, 150, 9, 3),  # of which a task has more than a register holds
         (1, 4, 70, 9, 17),  # a batch in parts, rows and units that divide nothing
         (1, 300, 8, 16, 16),  # gradients of weights in several blocks
         (2, 3, 4, 200, 170),  # large weights
