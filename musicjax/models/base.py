@@ -34,11 +34,14 @@ class Prediction(NamedTuple):
         nll: minus the log-likelihood of the targets in nats: of ids [B] or [B, T], of the cells of
             a matrix [B, T, N]; None from a model that gives none.
         values: of a matrix, what each bit is expected to be, [B, T, N, C].
+        correct: of ids, whether none is likelier than the target, like `nll`; None: where it is the
+            guess. To compare with the largest is many times as fast as to look for its place.
     """
 
     guess: Array
     nll: Array | None
     values: Array | None = None
+    correct: Array | None = None
 
 
 class Model(Protocol):

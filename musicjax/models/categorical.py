@@ -28,7 +28,9 @@ class Categorical(Model):
         target = batch["elements"][:, -1] if logits.ndim == 2 else batch["elements"][:, 1:]
         logits = without_unknown(logits)
         nll = optax.softmax_cross_entropy_with_integer_labels(logits, target)
-        return Prediction(logits.argmax(-1), nll)
+        of_target = jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
+        correct = of_target >= logits.max(-1)
+        return Prediction(logits.argmax(-1), nll, correct=correct)
 
     def score(self, prediction: Prediction, batch: Batch) -> tuple[jax.Array, Sums]:
         """Categorical cross entropy, each id with its weight.
@@ -52,7 +54,8 @@ class Categorical(Model):
         nll = jnp.where(counts > 0, prediction.nll, 0.0)
         weights = self.element_weights
         weight = counts if weights is None else counts * jnp.asarray(weights)[target]
-        correct = jnp.where(prediction.guess == target, counts, 0.0)
+        correct = prediction.correct
+        correct = jnp.where(prediction.guess == target if correct is None else correct, counts, 0.0)
         sums = {
             "elements": counts,
             "unseen": present - counts,
