@@ -74,7 +74,9 @@ def _forward(weights: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _backward(x: jax.Array, gradient: jax.Array) -> tuple[jax.Array, None]:
-    return _slid(gradient[..., None, :], x), None
+    # Mapped, for XLA joins what it adds up to the product that reads it, as one axis of C * I, and
+    # that takes five times as long: a training step of `events:quick` took 1.15 times as long.
+    return jax.lax.map(lambda each: _slid(each[0][..., None, :], each[1]), (gradient, x)), None
 
 
 _correlated.defvjp(_forward, _backward)
