@@ -11,7 +11,8 @@
 // and waits for the others after each step.
 //
 // Axes: K LSTMs side by side, T step, B row of the batch, F feature, H hidden, G = 4H gates
-// (i, f, g, o), U = F + H + 1.
+// (i, f, g, o), U = F + H + 1. Of x steps come first, [T, K, B, F], of all else [K, T, B, H]: so
+// the LSTMs along notes, of which each step has one, read what those along time wrote as it lies.
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
@@ -327,6 +328,11 @@ struct Task {
   T* of(T* array, Index size, Index t) const {
     return array + ((k * s.T + t) * s.B + row) * size;
   }
+  // And in one of the inputs of all steps, [T, K, B, size].
+  template <class T>
+  T* input(T* array, Index size, Index t) const {
+    return array + ((t * s.K + k) * s.B + row) * size;
+  }
   // Between the gates of a step, and between its lines: those of a row, or of a unit.
   Index gate() const { return s.few_units() ? s.H * rows : s.H; }
   Index line() const { return s.few_units() ? rows : s.G; }
@@ -480,7 +486,7 @@ void apply_gates(Index lines, Index size, const float* z, Index z_line, float* c
 }
 
 // h of all steps and the last c; for the backward pass gates and c of all steps, too, of each task
-// and step in the lines of its `Kept`. x [K, T, B, F], w [K, U, G], h and c [K, B, H].
+// and step in the lines of its `Kept`. x [T, K, B, F], w [K, U, G], h and c [K, B, H].
 ffi::Error forward(ffi::ThreadPool pool, Array x, Array w, Array h_first, Array c_first,
                    Result hidden, Result c_last, float* gates, float* cells) {
   const Shape s(x, w, pool);
@@ -507,8 +513,8 @@ ffi::Error forward(ffi::ThreadPool pool, Array x, Array w, Array h_first, Array 
     copy(task.of(h_first.typed_data(), s.H), s.H, u + s.F, s.U, rows, s.H);
     for (Index r = 0; r < rows; ++r) u[r * s.U + s.U - 1] = 1.f;
     for (Index t = 0; t < s.T; ++t) {
-      copy(task.of(x.typed_data(), s.F, t), s.F, u, s.U, rows, s.F);
-      if (t + 1 < s.T) prefetch(task.of(x.typed_data(), s.F, t + 1), rows * s.F);
+      copy(task.input(x.typed_data(), s.F, t), s.F, u, s.U, rows, s.F);
+      if (t + 1 < s.T) prefetch(task.input(x.typed_data(), s.F, t + 1), rows * s.F);
       prefetch<1>(task.of(hidden->typed_data(), s.H, t), rows * s.H);
       if (gates != nullptr) {
         prefetch<1>(task.of(gates, s.G, t), rows * s.G);
@@ -764,7 +770,7 @@ ffi::Error backward(ffi::ThreadPool pool, Array gates, Array cells, Array hidden
         if (t > 0) {
           prefetch(task.of(gates.typed_data(), s.G, t - 1), rows * s.G);
           prefetch(task.of(d_hidden.typed_data(), s.H, t - 1), rows * s.H);
-          prefetch(task.of(x.typed_data(), s.F, t - 1), rows * s.F);
+          prefetch(task.input(x.typed_data(), s.F, t - 1), rows * s.F);
         }
         if (t > 1) {
           prefetch(task.of(cells.typed_data(), s.H, t - 2), rows * s.H);
@@ -773,7 +779,7 @@ ffi::Error backward(ffi::ThreadPool pool, Array gates, Array cells, Array hidden
         multiply({d, s.G, 1}, rows, s.G, of_h + task.k * size_h, s.H, d_h, s.H, false);
         const float* h_before =
             t ? task.of(hidden.typed_data(), s.H, t - 1) : task.of(h_first.typed_data(), s.H);
-        copy(task.of(x.typed_data(), s.F, t), s.F, u + at * s.U, s.U, rows, s.F);
+        copy(task.input(x.typed_data(), s.F, t), s.F, u + at * s.U, s.U, rows, s.F);
         copy(h_before, s.H, u + at * s.U + s.F, s.U, rows, s.H);
         for (Index r = 0; r < rows; ++r) u[(at + r + 1) * s.U - 1] = 1.f;
       }
@@ -782,11 +788,9 @@ ffi::Error backward(ffi::ThreadPool pool, Array gates, Array cells, Array hidden
       multiply({u_blocks, 1, kRows, summed * kRows}, s.U, summed, d_panels, s.G,
                sums + number * size, s.G, end < s.T);
       if (d_x == nullptr) continue;
-      // Steps of some of the rows are apart.
-      float* to = s.parts == 1 ? task.of(d_x, s.F, first) : d_inputs;
-      multiply({d_gates, s.G, 1}, summed, s.G, of_x + task.k * size_x, s.F, to, s.F, false);
-      for (Index t = first; to == d_inputs && t < end; ++t)
-        copy(to + (t - first) * rows * s.F, s.F, task.of(d_x, s.F, t), s.F, rows, s.F);
+      multiply({d_gates, s.G, 1}, summed, s.G, of_x + task.k * size_x, s.F, d_inputs, s.F, false);
+      for (Index t = first; t < end; ++t)
+        copy(d_inputs + (t - first) * rows * s.F, s.F, task.input(d_x, s.F, t), s.F, rows, s.F);
     }
     if (s.few_units()) transpose(d_c_lines, rows, s.H, rows, d_c, s.H);
   });

@@ -8,6 +8,7 @@ first used, by the C++ compiler that is there (CXX, c++, g++, clang++, or the on
 computes the same, and a line says so.
 
 Axes: as in musicjax.models.lstm, and U = F + H + 1: [x_t, h_{t-1}, 1] w, w being [w_x; w_h; b].
+Of x [K, T, B, F] the steps come first in memory.
 """
 
 import ctypes
@@ -21,7 +22,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -140,7 +140,10 @@ def _processor() -> str:
 # --- the calls: of K LSTMs, whose rows B may be divided among devices ---------------------------
 
 
-def _call(target: str, rule: str | None, shapes_of: Callable, **options: Any) -> Callable:
+_INPUT = ["k", "t", "b", "f"]
+
+
+def _call(target: str, rule: str | None, shapes_of: Callable) -> Callable:
     """A call of the library, whose rows several devices may share, and to which `vmap` adds LSTMs.
 
     Args:
@@ -148,13 +151,18 @@ def _call(target: str, rule: str | None, shapes_of: Callable, **options: Any) ->
         rule: its axes, as custom_partitioning reads them: of arguments -> of results. Only b may be
             divided; a result without it is a sum over the rows. None: devices do not share it.
         shapes_of: the shapes of its results, from those of the arguments.
-        options: of jax.ffi.ffi_call.
     """
+    layouts = {}
+    if rule is not None:
+        read, written = (
+            [(1, 0, 2, 3) if axes == _INPUT else None for axes in side] for side in _axes(rule)
+        )
+        layouts = {"input_layouts": read, "output_layouts": written}
 
     def plain(*arguments):
         shapes = shapes_of(*(a.shape for a in arguments))
         results = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-        return tuple(jax.ffi.ffi_call(f"musicjax_lstm_{target}", results, **options)(*arguments))
+        return tuple(jax.ffi.ffi_call(f"musicjax_lstm_{target}", results, **layouts)(*arguments))
 
     merged = custom_vmap(plain if rule is None else _divided(plain, rule))
 
@@ -170,10 +178,15 @@ def _call(target: str, rule: str | None, shapes_of: Callable, **options: Any) ->
     return merged
 
 
+def _axes(rule: str) -> list[list[list[str]]]:
+    """Of its arguments and of its results, the axes of each."""
+    return [[each.split() for each in side.split(",")] for side in rule.split("->")]
+
+
 def _divided(plain: Callable, rule: str) -> Callable:
     """A call whose rows devices share."""
     divided = custom_partitioning(plain)
-    axes = [[part.split() for part in side.split(",")] for side in rule.split("->")]
+    axes = _axes(rule)
 
     def partition(mesh, arguments, _):
         spec = (*arguments[0].sharding.spec, *[None] * 4)[axes[0][0].index("b")]
