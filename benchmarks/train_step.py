@@ -59,7 +59,7 @@ from musicjax.training.optimizer import make_optimizer
 from musicjax.training.settings import OptimizerSettings
 from musicjax.training.trainer import make_train_steps, new_state
 
-STEPS_PER_CALL = 5  # as the bi-axial configs have, and half of the others
+STEPS_PER_CALL = 10  # as configs/training.py has it
 _KEEP = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=100000000000"
 _KEEP += ":glibc.malloc.top_pad=3000000000"
 ALLOCATORS = {

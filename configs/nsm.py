@@ -57,7 +57,6 @@ def get_config(variant: str = "") -> Config:
 
     config.train = train = get_train()
     train.starts = "beginning"
-    train.steps_per_call = 5
 
     return vary(config, variant, VARIANTS)
 
