@@ -152,17 +152,18 @@ def _call(target: str, rule: str | None, shapes_of: Callable) -> Callable:
             divided; a result without it is a sum over the rows. None: devices do not share it.
         shapes_of: the shapes of its results, from those of the arguments.
     """
-    layouts = {}
+    read = written = None
     if rule is not None:
         read, written = (
             [(1, 0, 2, 3) if axes == _INPUT else None for axes in side] for side in _axes(rule)
         )
-        layouts = {"input_layouts": read, "output_layouts": written}
 
     def plain(*arguments):
         shapes = shapes_of(*(a.shape for a in arguments))
         results = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-        return tuple(jax.ffi.ffi_call(f"musicjax_lstm_{target}", results, **layouts)(*arguments))
+        name = f"musicjax_lstm_{target}"
+        call = jax.ffi.ffi_call(name, results, input_layouts=read, output_layouts=written)
+        return tuple(call(*arguments))
 
     merged = custom_vmap(plain if rule is None else _divided(plain, rule))
 
