@@ -127,14 +127,12 @@ void pack(Matrix from, Index depth, Index columns, float* to) {
   for (Index start = 0; start < columns; start += size)
     for (Index k = 0; k < depth; ++k, to += size) {
       const Index count = std::min<Index>(size, columns - start);
-      if (from.column == 1 && count == size) {
-        std::memcpy(to, from.at(k, start), 4 * size);  // a number that is known: no call
-        continue;
-      }
-      if (from.column == 1) {
-        std::memcpy(to, from.at(k, start), 4 * count);
-      } else {
+      if (from.column != 1) {
         for (Index j = 0; j < count; ++j) to[j] = *from.at(k, start + j);
+      } else if (count == size) {
+        std::memcpy(to, from.at(k, start), 4 * size);  // a number that is known: no call
+      } else {
+        std::memcpy(to, from.at(k, start), 4 * count);
       }
       std::fill(to + count, to + size, 0.f);
     }
@@ -422,7 +420,7 @@ __attribute__((noinline)) void add_gates(Matrix u, Index F, Index U, const int32
 ffi::Error forward_together(ffi::ThreadPool& pool, const Shape& s, const float* x, const float* w,
                             const float* h_first, const float* c_first, float* hidden, float* c,
                             float* gates, float* cells) {
-  const Index units = (s.H + kLanes - 1) / kLanes, size = s.H * 4 * kLanes;  // panels; of a panel
+  const Index units = vectors_of(s.H), size = s.H * 4 * kLanes;  // panels; of a panel
   const Index chunks = s.chunks(pool, units);
   const Index steps = std::clamp<Index>(kSumRows / s.B, 1, s.T), blocks = (s.T + steps - 1) / steps;
   const float* of_x = packed(pool, {w, s.G, 1}, s.F, s.G, scratch<0>(s.F * panels(s.G) * kPanel));

@@ -140,7 +140,7 @@ def _processor() -> str:
 # --- the calls: of K LSTMs, whose rows B may be divided among devices ---------------------------
 
 
-_INPUT = ["k", "t", "b", "f"]
+_INPUT = ["k", "t", "b", "f"]  # the axes of x, whose steps come first in memory
 
 
 def _call(target: str, rule: str | None, shapes_of: Callable) -> Callable:

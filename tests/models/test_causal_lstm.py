@@ -110,6 +110,7 @@ def test_equals_plain_loops_over_flaxs_cell(settings):
     nll = -np.take_along_axis(np.asarray(log_p), target, axis=-1)[..., 0]
     np.testing.assert_allclose(prediction.nll, nll, atol=2e-4)
     np.testing.assert_array_equal(prediction.guess, log_p.argmax(-1))
+    np.testing.assert_array_equal(prediction.correct, log_p.argmax(-1) == target[..., 0])
 
 
 def test_no_id_knows_of_those_after_it_and_each_of_all_before():
